@@ -1,0 +1,5 @@
+import sys
+
+from shoal.main import main
+
+sys.exit(main())

@@ -1,0 +1,24 @@
+"""Placement: SwarmView → the Span a newcomer should take. Pure; moving a running Peer comes later."""
+
+from __future__ import annotations
+
+from swarm.span import Span
+from swarm.view import SwarmView
+
+
+def choose_span(view: SwarmView, capacity: int) -> Span:
+    """The Span of at most ``capacity`` Blocks that the swarm lacks most.
+
+    Where Blocks are missing: the window with the most missing Blocks, cut to them. Where none is: the window whose
+    replicas are fewest, compared by its weakest Block first, so the swarm's bottleneck is always relieved.
+    Ties go to the lowest Block. ``capacity`` is at least 1.
+    """
+    replicas = view.replicas()
+    total = len(replicas)
+    width = max(1, min(capacity, total))
+    windows = [Span(start, start + width) for start in range(total - width + 1)]
+    if 0 in replicas:
+        best = max(windows, key=lambda w: (sum(replicas[b] == 0 for b in w), -w.start))
+        lacking = [b for b in best if replicas[b] == 0]
+        return Span(lacking[0], lacking[-1] + 1)
+    return min(windows, key=lambda w: (sorted(replicas[b] for b in w), w.start))
