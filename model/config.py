@@ -83,7 +83,9 @@ class ModelConfig:
             if not isinstance(value, int) or isinstance(value, bool) or not 0 < value <= most:
                 raise CorruptCheckpoint(f"config.json: {field} is {value!r}, expected an integer from 1 to {most}")
         if self.num_heads % self.num_kv_heads:
-            raise CorruptCheckpoint(f"config.json: {self.num_heads} query heads do not divide among {self.num_kv_heads} key-value heads")
+            raise CorruptCheckpoint(
+                f"config.json: {self.num_heads} query heads do not divide among {self.num_kv_heads} key-value heads"
+            )
         if self.head_dim % 2:
             raise CorruptCheckpoint(f"config.json: head_dim is {self.head_dim}, expected an even number")
         if self.rope.kind == "dynamic" and self.head_dim < 4:
@@ -128,8 +130,9 @@ def read_config(directory: str | Path, name: str | None = None) -> ModelConfig:
     path = directory / "config.json"
     written = read_json(path)
     model_type = written.get("model_type")
-    if model_type not in _KNOWN:
+    if not isinstance(model_type, str) or model_type not in _KNOWN:
         raise UnsupportedModel(f"{path}: model_type {model_type!r} is not supported; supported: {', '.join(FAMILIES)}")
+    _check_layers(path, written.get("num_hidden_layers"))
     auto = _auto_config(directory)
     family, _ = _KNOWN[auto.model_type]
     _refuse_unsupported(path, auto)
@@ -144,7 +147,9 @@ def read_config(directory: str | Path, name: str | None = None) -> ModelConfig:
         num_blocks=_whole(path, auto, "num_hidden_layers"),
         num_heads=num_heads,
         num_kv_heads=_whole(path, auto, "num_key_value_heads"),
-        head_dim=_whole(path, auto, "head_dim") if getattr(auto, "head_dim", None) is not None else hidden_size // num_heads,
+        head_dim=_whole(path, auto, "head_dim")
+        if getattr(auto, "head_dim", None) is not None
+        else hidden_size // num_heads,
         vocab_size=_whole(path, auto, "vocab_size"),
         max_positions=max_positions,
         rms_eps=float(auto.rms_norm_eps),
@@ -183,6 +188,13 @@ def one_line(error: BaseException | str, most: int = 240) -> str:
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
+def _check_layers(path: Path, written: Any) -> None:
+    """Before anybody makes a list with an item for every layer."""
+    most = _MOST["num_blocks"]
+    if isinstance(written, int | float) and not 0 < written <= most:
+        raise CorruptCheckpoint(f"{path}: num_hidden_layers is {written}, expected an integer from 1 to {most}")
+
+
 def _auto_config(directory: Path) -> Any:
     """transformers' own reading of config.json (imported here: it takes two seconds)."""
     from transformers import AutoConfig
@@ -193,7 +205,9 @@ def _auto_config(directory: Path) -> Any:
     try:
         return AutoConfig.from_pretrained(str(directory), trust_remote_code=False, local_files_only=True)
     except Exception as error:  # whatever a foreign validator throws at nonsense, it is the file's fault
-        raise CorruptCheckpoint(f"{directory / 'config.json'}: {one_line(error)}") from None
+        raise CorruptCheckpoint(
+            f"{directory / 'config.json'} makes no sense to transformers: {one_line(error)}"
+        ) from None
     finally:
         logging.set_verbosity(verbosity)
 
@@ -201,25 +215,35 @@ def _auto_config(directory: Path) -> Any:
 def _refuse_unsupported(path: Path, auto: Any) -> None:
     _, architectures = _KNOWN[auto.model_type]
     if auto.architectures and not set(architectures) & set(auto.architectures):
-        raise UnsupportedModel(f"{path}: architecture {auto.architectures[0]!r} is not supported; supported here: {architectures[0]}")
+        raise UnsupportedModel(
+            f"{path}: architecture {auto.architectures[0]!r} is not supported; supported here: {architectures[0]}"
+        )
     if auto.hidden_act != "silu":
         raise UnsupportedModel(f"{path}: activation {auto.hidden_act!r} is not supported; supported: silu")
     if getattr(auto, "quantization_config", None) is not None:
-        raise UnsupportedModel(f"{path}: already quantised checkpoints are not supported; name the bf16, f16 or f32 checkpoint (Shoal makes its own INT8)")
+        raise UnsupportedModel(
+            f"{path}: already quantised checkpoints are not supported; name the bf16, f16 or f32 checkpoint (Shoal makes its own INT8)"
+        )
     if getattr(auto, "is_heterogeneous", False):
-        raise UnsupportedModel(f"{path}: per-layer sizes (per_layer_config) are not supported; supported: layers of one shape")
+        raise UnsupportedModel(
+            f"{path}: per-layer sizes (per_layer_config) are not supported; supported: layers of one shape"
+        )
 
 
 def _rope(path: Path, written: Any, max_positions: int) -> RopeConfig:
     if not isinstance(written, dict):
         raise CorruptCheckpoint(f"{path}: rope parameters are {written!r}, expected an object")
     if any(isinstance(value, dict) for value in written.values()):
-        raise UnsupportedModel(f"{path}: RoPE parameters that differ between layers are not supported; supported: one set for all")
+        raise UnsupportedModel(
+            f"{path}: RoPE parameters that differ between layers are not supported; supported: one set for all"
+        )
     kind = written.get("rope_type", "default")
     if kind not in ROPE_KINDS:
         raise UnsupportedModel(f"{path}: RoPE type {kind!r} is not supported; supported: {', '.join(ROPE_KINDS)}")
     if written.get("partial_rotary_factor", 1.0) != 1.0 or written.get("mrope_section"):
-        raise UnsupportedModel(f"{path}: partial or multimodal RoPE is not supported; supported: RoPE over the whole head")
+        raise UnsupportedModel(
+            f"{path}: partial or multimodal RoPE is not supported; supported: RoPE over the whole head"
+        )
 
     def number(key: str, default: float | None, least: float) -> float | None:
         value = written.get(key)
@@ -235,7 +259,9 @@ def _rope(path: Path, written: Any, max_positions: int) -> RopeConfig:
         return RopeConfig(theta=theta)
     original = max_positions if kind in ("linear", "dynamic") else written.get("original_max_position_embeddings")
     if not isinstance(original, int) or not 0 < original <= _MOST["max_positions"]:
-        raise CorruptCheckpoint(f"{path}: RoPE original_max_position_embeddings is {original!r}, expected a positive integer")
+        raise CorruptCheckpoint(
+            f"{path}: RoPE original_max_position_embeddings is {original!r}, expected a positive integer"
+        )
     factor = number("factor", max_positions / original if kind == "yarn" else None, 1.0)
     if factor is None:
         raise CorruptCheckpoint(f"{path}: RoPE type {kind!r} has no factor")
@@ -269,10 +295,15 @@ def _windows(path: Path, auto: Any, max_positions: int) -> tuple[int | None, ...
         kinds = ["full_attention" if window is None else "sliding_attention"] * num_blocks
     strange = sorted({str(kind) for kind in kinds} - {"full_attention", "sliding_attention"})
     if strange:
-        raise UnsupportedModel(f"{path}: layer type {strange[0]!r} is not supported; supported: full_attention, sliding_attention")
+        raise UnsupportedModel(
+            f"{path}: layer type {strange[0]!r} is not supported; supported: full_attention, sliding_attention"
+        )
     if "sliding_attention" in kinds and (isinstance(window, bool) or not isinstance(window, int) or window < 1):
         raise CorruptCheckpoint(f"{path}: sliding_window is {window!r}, expected a positive integer")
-    return tuple(window if kind == "sliding_attention" and window is not None and window < max_positions else None for kind in kinds)
+    return tuple(
+        window if kind == "sliding_attention" and window is not None and window < max_positions else None
+        for kind in kinds
+    )
 
 
 def _eos_token_ids(directory: Path, auto: Any) -> tuple[int, ...]:

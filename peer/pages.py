@@ -10,7 +10,7 @@ RETRY_AFTER_S = 2.0  # when to ask again for what is taken now; Sessions last se
 
 
 class PagePool:
-    """Pages ``0 … num_pages-1``, each free or taken by exactly one owner. The page freed last is the first to be taken again."""
+    """Pages ``0 … num_pages-1``, each free or taken by exactly one owner. The one freed last is taken first."""
 
     def __init__(self, num_pages: int):
         assert num_pages > 0, num_pages
@@ -27,10 +27,10 @@ class PagePool:
         return len(self._free)
 
     def reserve(self, count: int) -> tuple[int, ...]:
-        """Take ``count`` Pages, all or none. Raises Refused with both numbers, and with no retry time where it can never fit."""
+        """Take ``count`` Pages, all or none. Raises Refused; without a retry time if it can never fit."""
         assert count > 0, count
         if count > self.total:
-            raise Refused(f"{count} pages wanted, this peer has {self.total} in all; ask for fewer tokens or use another peer")
+            raise Refused(f"{count} pages wanted, this peer has {self.total} in all; ask for fewer tokens")
         if count > len(self._free):
             raise Refused(f"{count} pages wanted, {len(self._free)} of {self.total} are free now", RETRY_AFTER_S)
         pages = tuple(self._free[: -count - 1 : -1])

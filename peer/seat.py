@@ -1,16 +1,16 @@
 """Seat: a Session's place at this Peer. Decides what a Chunk may do to it; knows no I/O, no tensors, no other Seat.
 
-    admit(epoch, chunk)                                      the Seat then
-    ├── epoch below the Seat's          StaleEpoch           is unchanged
-    ├── the last step, same bytes       Repeat(reply)        takes the epoch; the reply is None while it is being computed
+    admit(epoch, chunk)                                  the Seat then
+    ├── epoch below the Seat's      StaleEpoch           is unchanged
+    ├── the last step, same bytes   Repeat(reply)        takes the epoch; no reply while it is being computed
     ├── a step not above the last,
-    │   other bytes, or a gap           OutOfOrder           is unchanged
-    ├── more than was opened            BadRequest, Overflow is unchanged
-    └── the next position               Accept               takes epoch, step and position; the Chunk goes to the engine
+    │   other bytes, or a gap       OutOfOrder           is unchanged
+    ├── more than was opened        BadRequest, Overflow is unchanged
+    └── the next position           Accept               takes epoch, step and position; the engine gets the Chunk
 
-``position`` counts what was accepted, so Chunks may be sent ahead of their answers. Each asking for a step is answered once: the
-Seat remembers with which epoch a step was asked last, and an answer nobody of the present epoch asked for is kept, not sent. A Seat
-whose step fails is closed by its owner, hence nothing is ever rolled back.
+``position`` counts what was accepted, so Chunks may be sent ahead of their answers. Each asking for a step is answered
+once: the Seat remembers with which epoch a step was asked last, and an answer nobody of the present epoch asked for is
+kept, not sent. A Seat whose step fails is closed by its owner, hence nothing is ever rolled back.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class Seat:
             return self._stale(epoch)
         last = self._last
         if last is not None and chunk.step <= last.step:
-            # The Chunk itself is kept, not a digest: comparing is exact and cheaper than hashing, and its reply is as large.
+            # The Chunk itself is kept, not a digest: comparing is exact and cheaper, and its reply is as large.
             if chunk != last:
                 what = f"other content for step {chunk.step}" if chunk.step == last.step else f"step {chunk.step}"
                 return OutOfOrder(f"{what} came after step {last.step} was taken")
@@ -114,7 +114,7 @@ class Seat:
         return Accept()
 
     def finish(self, chunk: Chunk, answer: Answer) -> Entry | None:
-        """Take in the answer to an accepted Chunk. Returns what is to be sent, or None where the asker was fenced off."""
+        """Take in the answer to an accepted Chunk. Returns what to send, or None where the asker was fenced off."""
         asked = self._asked.pop(chunk.step)
         if self._last is chunk:
             self._reply = answer
@@ -130,20 +130,22 @@ class Seat:
 
     def _refusal(self, chunk: Chunk) -> Fault | None:
         """What of a Chunk contradicts the Open. Sizes against each other were checked when the frame was read."""
-        request = self.request
+        request, end = self.request, chunk.position + chunk.count
         if chunk.count < 1 or chunk.count > self.max_chunk_tokens:
             return BadRequest(f"chunk of {chunk.count} tokens, expected 1 to {self.max_chunk_tokens}")
-        if chunk.position + chunk.count > request.max_tokens:
-            return BadRequest(f"chunk ends at {chunk.position + chunk.count}, seat was opened for {request.max_tokens} tokens")
+        if end > request.max_tokens:
+            return BadRequest(f"chunk ends at {end}, seat was opened for {request.max_tokens} tokens")
         if len(self._asked) >= MAX_WAITING:
             return Overflow(f"{len(self._asked)} chunks are waiting, expected no more than {MAX_WAITING}")
         if chunk.want is Want.TOKEN and request.sampling is None:
             return BadRequest("a token is wanted, but the seat was opened without sampling parameters")
         if request.span.start == 0:
             if chunk.token_ids is None or len(chunk.token_ids) != chunk.count:
-                return BadRequest(f"{chunk.count} token ids expected by a seat that starts at block 0")
+                return BadRequest(f"a seat that starts at block 0 expects {chunk.count} token ids")
         elif chunk.hidden is None or chunk.hidden.rows != chunk.count:
-            return BadRequest(f"{chunk.count} rows of hidden states expected by a seat that starts at block {request.span.start}")
+            return BadRequest(
+                f"a seat that starts at block {request.span.start} expects {chunk.count} rows of hidden states"
+            )
         elif chunk.hidden.dtype is not request.wire:
             return BadRequest(f"hidden states are {chunk.hidden.dtype.name}, seat was opened for {request.wire.name}")
         return None

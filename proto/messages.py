@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from swarm.errors import Fault
+from swarm.peerinfo import PeerInfo
 from swarm.sampling import SamplingParams
 from swarm.span import Span
 
@@ -141,3 +142,15 @@ class AssetRef:
     name: str
     sha256: str
     size: int  # bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Info:
+    """What a Peer says of itself and its model before anybody opens a Link."""
+
+    peer: PeerInfo
+    assets: tuple[AssetRef, ...]
+    hidden_size: int
+    vocab_size: int
+    max_positions: int
+    eos_token_ids: tuple[int, ...]

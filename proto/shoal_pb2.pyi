@@ -31,7 +31,7 @@ class Frame(_message.Message):
     __slots__ = ("entries",)
     ENTRIES_FIELD_NUMBER: _ClassVar[int]
     entries: _containers.RepeatedCompositeFieldContainer[Entry]
-    def __init__(self, entries: _Optional[_Iterable[_Union[Entry, _Mapping]]] = ...) -> None: ...
+    def __init__(self, entries: _Optional[_Iterable[_Union[Entry, _Mapping[str, object]]]] = ...) -> None: ...
 
 class Entry(_message.Message):
     __slots__ = ("session", "epoch", "hello", "open", "opened", "chunk", "token", "done", "advance", "close", "fault")
@@ -57,7 +57,7 @@ class Entry(_message.Message):
     advance: Advance
     close: Close
     fault: Fault
-    def __init__(self, session: _Optional[bytes] = ..., epoch: _Optional[int] = ..., hello: _Optional[_Union[Hello, _Mapping]] = ..., open: _Optional[_Union[Open, _Mapping]] = ..., opened: _Optional[_Union[Opened, _Mapping]] = ..., chunk: _Optional[_Union[Chunk, _Mapping]] = ..., token: _Optional[_Union[Token, _Mapping]] = ..., done: _Optional[_Union[Done, _Mapping]] = ..., advance: _Optional[_Union[Advance, _Mapping]] = ..., close: _Optional[_Union[Close, _Mapping]] = ..., fault: _Optional[_Union[Fault, _Mapping]] = ...) -> None: ...
+    def __init__(self, session: _Optional[bytes] = ..., epoch: _Optional[int] = ..., hello: _Optional[_Union[Hello, _Mapping[str, object]]] = ..., open: _Optional[_Union[Open, _Mapping[str, object]]] = ..., opened: _Optional[_Union[Opened, _Mapping[str, object]]] = ..., chunk: _Optional[_Union[Chunk, _Mapping[str, object]]] = ..., token: _Optional[_Union[Token, _Mapping[str, object]]] = ..., done: _Optional[_Union[Done, _Mapping[str, object]]] = ..., advance: _Optional[_Union[Advance, _Mapping[str, object]]] = ..., close: _Optional[_Union[Close, _Mapping[str, object]]] = ..., fault: _Optional[_Union[Fault, _Mapping[str, object]]] = ...) -> None: ...
 
 class Hello(_message.Message):
     __slots__ = ("protocol", "version", "peer_id")
@@ -87,7 +87,7 @@ class Open(_message.Message):
     sampling: Sampling
     history: _containers.RepeatedScalarFieldContainer[int]
     prompt_tokens: int
-    def __init__(self, fingerprint: _Optional[str] = ..., profile: _Optional[str] = ..., span: _Optional[_Union[SpanRange, _Mapping]] = ..., max_tokens: _Optional[int] = ..., wire: _Optional[_Union[DType, str]] = ..., sampling: _Optional[_Union[Sampling, _Mapping]] = ..., history: _Optional[_Iterable[int]] = ..., prompt_tokens: _Optional[int] = ...) -> None: ...
+    def __init__(self, fingerprint: _Optional[str] = ..., profile: _Optional[str] = ..., span: _Optional[_Union[SpanRange, _Mapping[str, object]]] = ..., max_tokens: _Optional[int] = ..., wire: _Optional[_Union[DType, str]] = ..., sampling: _Optional[_Union[Sampling, _Mapping[str, object]]] = ..., history: _Optional[_Iterable[int]] = ..., prompt_tokens: _Optional[int] = ...) -> None: ...
 
 class SpanRange(_message.Message):
     __slots__ = ("start", "end")
@@ -143,7 +143,7 @@ class Chunk(_message.Message):
     want: Want
     token_ids: _containers.RepeatedScalarFieldContainer[int]
     hidden: Tensor
-    def __init__(self, step: _Optional[int] = ..., position: _Optional[int] = ..., count: _Optional[int] = ..., want: _Optional[_Union[Want, str]] = ..., token_ids: _Optional[_Iterable[int]] = ..., hidden: _Optional[_Union[Tensor, _Mapping]] = ...) -> None: ...
+    def __init__(self, step: _Optional[int] = ..., position: _Optional[int] = ..., count: _Optional[int] = ..., want: _Optional[_Union[Want, str]] = ..., token_ids: _Optional[_Iterable[int]] = ..., hidden: _Optional[_Union[Tensor, _Mapping[str, object]]] = ...) -> None: ...
 
 class Tensor(_message.Message):
     __slots__ = ("dtype", "rows", "cols", "data")
@@ -169,7 +169,7 @@ class Token(_message.Message):
     token_id: int
     logprob: float
     top: _containers.RepeatedCompositeFieldContainer[Candidate]
-    def __init__(self, step: _Optional[int] = ..., position: _Optional[int] = ..., token_id: _Optional[int] = ..., logprob: _Optional[float] = ..., top: _Optional[_Iterable[_Union[Candidate, _Mapping]]] = ...) -> None: ...
+    def __init__(self, step: _Optional[int] = ..., position: _Optional[int] = ..., token_id: _Optional[int] = ..., logprob: _Optional[float] = ..., top: _Optional[_Iterable[_Union[Candidate, _Mapping[str, object]]]] = ...) -> None: ...
 
 class Candidate(_message.Message):
     __slots__ = ("token_id", "logprob")
@@ -237,7 +237,7 @@ class PeerInfo(_message.Message):
     queue_tokens: int
     block_s: float
     expires_at: float
-    def __init__(self, peer_id: _Optional[str] = ..., instance: _Optional[int] = ..., model: _Optional[str] = ..., fingerprint: _Optional[str] = ..., num_blocks: _Optional[int] = ..., span: _Optional[_Union[SpanRange, _Mapping]] = ..., address: _Optional[str] = ..., profile: _Optional[str] = ..., state: _Optional[int] = ..., version: _Optional[str] = ..., kv_tokens: _Optional[int] = ..., kv_tokens_free: _Optional[int] = ..., sessions: _Optional[int] = ..., queue_tokens: _Optional[int] = ..., block_s: _Optional[float] = ..., expires_at: _Optional[float] = ...) -> None: ...
+    def __init__(self, peer_id: _Optional[str] = ..., instance: _Optional[int] = ..., model: _Optional[str] = ..., fingerprint: _Optional[str] = ..., num_blocks: _Optional[int] = ..., span: _Optional[_Union[SpanRange, _Mapping[str, object]]] = ..., address: _Optional[str] = ..., profile: _Optional[str] = ..., state: _Optional[int] = ..., version: _Optional[str] = ..., kv_tokens: _Optional[int] = ..., kv_tokens_free: _Optional[int] = ..., sessions: _Optional[int] = ..., queue_tokens: _Optional[int] = ..., block_s: _Optional[float] = ..., expires_at: _Optional[float] = ...) -> None: ...
 
 class InfoRequest(_message.Message):
     __slots__ = ()
@@ -257,7 +257,7 @@ class InfoReply(_message.Message):
     vocab_size: int
     max_positions: int
     eos_token_ids: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, info: _Optional[_Union[PeerInfo, _Mapping]] = ..., assets: _Optional[_Iterable[_Union[AssetRef, _Mapping]]] = ..., hidden_size: _Optional[int] = ..., vocab_size: _Optional[int] = ..., max_positions: _Optional[int] = ..., eos_token_ids: _Optional[_Iterable[int]] = ...) -> None: ...
+    def __init__(self, info: _Optional[_Union[PeerInfo, _Mapping[str, object]]] = ..., assets: _Optional[_Iterable[_Union[AssetRef, _Mapping[str, object]]]] = ..., hidden_size: _Optional[int] = ..., vocab_size: _Optional[int] = ..., max_positions: _Optional[int] = ..., eos_token_ids: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class AssetRef(_message.Message):
     __slots__ = ("name", "sha256", "size")

@@ -28,7 +28,10 @@ class ModelRef:
         if len(self.fingerprint) != 32 or not all(c in "0123456789abcdef" for c in self.fingerprint):
             raise UsageError(f"model fingerprint must be 32 hex digits, not {self.fingerprint!r}")
         if not 0 < self.num_blocks <= 4096 or not 0 < len(self.name) <= 256:
-            raise UsageError(f"model {self.name[:40]!r} with {self.num_blocks} blocks is out of range (1..4096 blocks, 1..256 letters)")
+            raise UsageError(
+                f"model {self.name[:40]!r} with {self.num_blocks} blocks is out of range; "
+                "a model has 1..4096 blocks and a name of 1..256 letters"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +56,10 @@ class PeerInfo:
     def __post_init__(self) -> None:
         if self.span.end > self.model.num_blocks:
             raise UsageError(f"span {self.span} does not fit a model of {self.model.num_blocks} blocks")
-        if min(self.kv_tokens, self.kv_tokens_free, self.sessions, self.queue_tokens) < 0 or not 0 <= self.block_s < 3600:
+        if (
+            min(self.kv_tokens, self.kv_tokens_free, self.sessions, self.queue_tokens) < 0
+            or not 0 <= self.block_s < 3600
+        ):
             raise UsageError(f"peer {self.peer_id[:8]} claims impossible figures")
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from swarm.peerinfo import PeerState
 from swarm.span import Span
 from swarm.view import SwarmView
 
@@ -11,9 +12,10 @@ def choose_span(view: SwarmView, capacity: int) -> Span:
 
     Where Blocks are missing: the window with the most missing Blocks, cut to them. Where none is: the window whose
     replicas are fewest, compared by its weakest Block first, so the swarm's bottleneck is always relieved.
-    Ties go to the lowest Block. ``capacity`` is at least 1.
+    Ties go to the lowest Block. ``capacity`` is at least 1. Peers that are still loading count: else all who start
+    together would fill the same gap.
     """
-    replicas = view.replicas()
+    replicas = _claims(view)
     total = len(replicas)
     width = max(1, min(capacity, total))
     windows = [Span(start, start + width) for start in range(total - width + 1)]
@@ -22,3 +24,13 @@ def choose_span(view: SwarmView, capacity: int) -> Span:
         lacking = [b for b in best if replicas[b] == 0]
         return Span(lacking[0], lacking[-1] + 1)
     return min(windows, key=lambda w: (sorted(replicas[b] for b in w), w.start))
+
+
+def _claims(view: SwarmView) -> list[int]:
+    """How many Peers serve each Block, or soon will."""
+    counts = [0] * view.model.num_blocks
+    for peer in view.peers:
+        if peer.state in (PeerState.JOINING, PeerState.READY):
+            for block in peer.span:
+                counts[block] += 1
+    return counts

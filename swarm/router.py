@@ -42,7 +42,7 @@ def plan(
     peers = [p for p in usable if p.kv_tokens_free >= kv_tokens]
     gaps = uncovered(wanted, (p.span for p in peers))
     if gaps:
-        raise NoRoute(_why(view, gaps, profile, usable, kv_tokens), gaps)
+        raise NoRoute(_why(view, wanted, gaps, profile, usable, kv_tokens), gaps)
 
     # best[peer] is (cost, hops so far) of the cheapest way to have finished the Blocks up to here on that Peer.
     best: dict[str, tuple[float, tuple[Hop, ...]]] = {}
@@ -72,9 +72,12 @@ def _by_cost(path: tuple[float, tuple[Hop, ...]]) -> tuple[float, int, tuple[str
     return path[0], len(path[1]), tuple(h.peer.peer_id for h in path[1])
 
 
-def _why(view: SwarmView, gaps: tuple[Span, ...], profile: str, usable: list[PeerInfo], kv_tokens: int) -> str:
+def _why(
+    view: SwarmView, wanted: Span, gaps: tuple[Span, ...], profile: str, usable: list[PeerInfo], kv_tokens: int
+) -> str:
     blocks = ", ".join(str(g) for g in gaps)
-    if not uncovered(view.span, (p.span for p in usable)):
-        return f"no peer with {kv_tokens} free KV tokens serves blocks {blocks} now; try again later or ask for fewer tokens"
+    if not uncovered(wanted, (p.span for p in usable)):
+        lacking = f"no peer with {kv_tokens} free KV tokens serves blocks {blocks} now"
+        return f"{lacking}; try again later or ask for fewer tokens"
     head = f"nobody serves blocks {blocks} of {view.model.name} in profile {profile} now"
     return f"{head}; start a peer there: python -m peer.serve --blocks {gaps[0]} --join …"

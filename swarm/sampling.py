@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from swarm.errors import UsageError
@@ -50,6 +49,6 @@ class SamplingParams:
 
 
 def _within(name: str, value: float, low: float, high: float, *, open_low: bool = False) -> None:
-    if not math.isfinite(value) or value > high or value < low or (open_low and value == low):
+    if not low <= value <= high or (open_low and value == low):  # NaN is never within
         bracket = "(" if open_low else "["
         raise UsageError(f"{name} must lie in {bracket}{low}, {high}], not {value}")

@@ -20,7 +20,11 @@ class SwarmView:
         """Keep what is of ``model`` and unexpired; of two claims by one Peer, the later expiry; drop the withdrawn."""
         latest: dict[str, PeerInfo] = {}
         for info in infos:
-            if info.model.fingerprint != model.fingerprint or info.model.num_blocks != model.num_blocks or info.expires_at <= now:
+            if (
+                info.model.fingerprint != model.fingerprint
+                or info.model.num_blocks != model.num_blocks
+                or info.expires_at <= now
+            ):
                 continue
             known = latest.get(info.peer_id)
             if known is None or info.expires_at > known.expires_at:

@@ -1,0 +1,244 @@
+"""AsyncClient: the client on the caller's own event loop. Joins a swarm, learns its model, runs Sessions, makes text.
+
+    connect: swarm address → directory → model → watcher → (a peer's Info and Assets) → Served
+    a call:  prompt → token ids → Session → tokens → text → Pieces → Result
+
+``client.client.Client`` is the same for callers without a loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, Sequence
+from contextlib import AsyncExitStack, aclosing
+from types import TracebackType
+from typing import Any, Unpack, overload
+
+from client.assets import AssetStore
+from client.config import ClientConfig
+from client.journal import Budget
+from client.links import Links
+from client.result import Piece, Result
+from client.sampling import Options, read_options
+from client.served import Served, choose_model, learn
+from client.session import Request, Session
+from client.text import Message, check_messages
+from client.watcher import Watcher
+from client.writer import Writer
+from dht.directory import Directory
+from proto.frames import Limits
+from swarm.clock import Clock, SystemClock
+from swarm.errors import NoRoute, SwarmError, UsageError
+from swarm.peerinfo import ModelRef
+
+Prompt = str | list[int] | tuple[int, ...]  # text, or token ids
+Prompts = list[str] | list[list[int]] | list[tuple[int, ...]] | tuple[str, ...]
+
+POLL_S = 0.5
+
+_MADDR = re.compile(r"/(?:ip4|ip6|dns|dns4|dns6)/[^/\s]+/tcp/\d{1,5}/p2p/[A-Za-z0-9]+")
+
+
+def read_swarm(swarm: str | Sequence[str] | None) -> tuple[str, ...]:
+    """The addresses to join through; None means those in $SHOAL_SWARM, separated by commas or spaces.
+
+    Raises UsageError where there are none, or one that cannot be an address.
+    """
+    if swarm is None:
+        swarm = os.environ.get("SHOAL_SWARM", "")
+    addresses = tuple(swarm.replace(",", " ").split() if isinstance(swarm, str) else swarm)
+    if not addresses:
+        raise UsageError('no swarm is named; give an address that a peer prints under "join" (or set SHOAL_SWARM)')
+    for address in addresses:
+        if not _MADDR.fullmatch(address):
+            raise UsageError(
+                f"{address[:80]!r} is not a swarm address; expected one like "
+                '/ip4/203.0.113.7/tcp/31337/p2p/12D3Koo…, as peers print under "join"'
+            )
+    return addresses
+
+
+class AsyncClient:
+    """Connects at the first call. ``async with`` it, or ``await close()``. Lives on one event loop.
+
+    ``model`` is a name or a fingerprint; None asks the swarm. ``directory`` replaces the joining, and stays its
+    owner's.
+    """
+
+    def __init__(
+        self, swarm: str | Sequence[str] | None = None, model: str | None = None, config: ClientConfig | None = None,
+        *, directory: Directory | None = None, clock: Clock | None = None,
+    ):  # fmt: skip
+        self.config = config or ClientConfig()
+        self._swarm = () if directory is not None else read_swarm(swarm)
+        self._model = model
+        self._given_directory = directory
+        self._clock = clock or SystemClock()
+        self._turns = asyncio.Semaphore(self.config.max_concurrent)
+        self._budget = Budget(self.config.journal_bytes)
+        self._connecting = asyncio.Lock()
+        self._connection: tuple[Served, Watcher, Links] | None = None
+        self._closers = AsyncExitStack()
+        self._closed = False
+
+    async def __aenter__(self) -> AsyncClient:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Leave the swarm. Sessions that still run lose their Links. Twice is once."""
+        self._closed = True
+        self._connection = None
+        await self._closers.aclose()
+
+    async def served(self) -> Served:
+        """The model that this client talks to: joins the swarm if that was not done yet."""
+        return (await self._connected())[0]
+
+    @overload
+    async def generate(self, prompt: Prompt, **options: Unpack[Options]) -> Result: ...
+    @overload
+    async def generate(self, prompt: Prompts, **options: Unpack[Options]) -> list[Result]: ...
+    async def generate(self, prompt: Prompt | Prompts, **options: Unpack[Options]) -> Result | list[Result]:
+        """The answer to a prompt; to a list of prompts, all of them at once, in order.
+
+        If one of a list fails the others are given up, and its error is raised.
+        """
+        if not isinstance(prompt, str) and not all(isinstance(token_id, int) for token_id in prompt):
+            streams = [self.stream(one, **options) for one in prompt]  # type: ignore[arg-type]
+            return await _all(last(stream) for stream in streams)
+        return await last(self.stream(prompt, **options))  # type: ignore[arg-type]
+
+    def stream(self, prompt: Prompt, **options: Unpack[Options]) -> AsyncGenerator[Piece | Result, None]:
+        """Pieces as they come, then the Result. Bad options raise at once; closing it early gives the Seats back."""
+        read_options(options)
+
+        async def encode(served: Served) -> tuple[int, ...]:
+            return served.codec.encode(prompt) if isinstance(prompt, str) else tuple(prompt)
+
+        return self._run(encode, options)
+
+    async def chat(self, messages: Sequence[Message], **options: Unpack[Options]) -> Result:
+        """The answer to a conversation, by the model's own chat template."""
+        return await last(self.stream_chat(messages, **options))
+
+    def stream_chat(
+        self, messages: Sequence[Message], **options: Unpack[Options]
+    ) -> AsyncGenerator[Piece | Result, None]:
+        """As ``stream``, for a conversation."""
+        read_options(options)
+        check_messages(messages)
+
+        async def encode(served: Served) -> tuple[int, ...]:
+            return await asyncio.to_thread(served.codec.chat_prompt, messages)
+
+        return self._run(encode, options)
+
+    async def _run(
+        self, encode: Callable[[Served], Awaitable[tuple[int, ...]]], options: Options
+    ) -> AsyncGenerator[Piece | Result, None]:
+        begun = self._clock.monotonic()
+        served, watcher, links = await self._connected()
+        wish = read_options(options, eos_token_ids=served.eos_token_ids, defaults=served.defaults)
+        prompt = await encode(served)
+        new = served.room(prompt, wish, watcher.view, self.config.max_new_tokens)
+        request = Request(
+            served.model, served.profile, prompt, new, wish.sampling, served.hidden_size, served.vocab_size
+        )
+        async with (
+            self._turns,
+            Session(request, watcher, links, self._budget, self.config, clock=self._clock) as session,
+        ):
+            writer = Writer(served.codec, prompt, wish, new, begun)
+            try:
+                while writer.finish_reason is None:
+                    token = await session.next()
+                    piece = writer.write(token, self._clock.monotonic(), session.route, session.failovers)
+                    if writer.finish_reason is not None:
+                        session.close()  # before the reader sees the end: it may not read on for a while
+                    yield piece
+            except NoRoute as error:
+                error.text = writer.text_so_far
+                raise
+            yield writer.result(session.route, session.failovers)
+
+    async def _connected(self) -> tuple[Served, Watcher, Links]:
+        async with self._connecting:
+            if self._closed:
+                raise UsageError("this client is closed")
+            if self._connection is None:
+                async with AsyncExitStack() as stack:
+                    connection = await self._connect(stack)
+                    self._closers = stack.pop_all()
+                self._connection = connection
+            return self._connection
+
+    async def _connect(self, stack: AsyncExitStack) -> tuple[Served, Watcher, Links]:
+        directory = self._given_directory
+        if directory is None:
+            directory = await _join(self._swarm)
+            stack.push_async_callback(directory.close)
+        store = AssetStore(self.config.assets_dir, self.config.assets_bytes)
+        stack.callback(store.close)
+        links = Links(self.config, self._clock)
+        stack.push_async_callback(links.close)
+        deadline = self._clock.monotonic() + self.config.patience_s
+
+        async def wait() -> bool:
+            if self._clock.monotonic() >= deadline:
+                return False
+            await self._clock.sleep(POLL_S)
+            return True
+
+        model = await self._find_model(directory, wait)
+        watcher = await stack.enter_async_context(Watcher(directory, model, links.probe, self._clock))
+        await watcher.first_view(self.config.patience_s)
+
+        async def look_again() -> bool:
+            waited = await wait()
+            await watcher.refresh()
+            return waited
+
+        served = await learn(watcher, links, store, self.config.profile, look_again)
+        links.limits = Limits(hidden_size=served.hidden_size, vocab_size=served.vocab_size)
+        return served, watcher, links
+
+    async def _find_model(self, directory: Directory, wait: Callable[[], Awaitable[bool]]) -> ModelRef:
+        while True:
+            found = choose_model(await directory.models(), self._model)
+            if found is not None:
+                return found
+            if not await wait():
+                raise SwarmError("nobody in this swarm serves a model; start a peer: python -m peer.serve --join …")
+
+
+async def _all(work: Iterable[Coroutine[Any, Any, Result]]) -> list[Result]:
+    """All results in order. The first failure cancels the rest, waits for them to leave, and is raised."""
+    tasks = [asyncio.create_task(each) for each in work]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def last(stream: AsyncGenerator[Piece | Result, None]) -> Result:
+    """The Result at the end of a stream."""
+    async with aclosing(stream):
+        async for item in stream:
+            if isinstance(item, Result):
+                return item
+    raise AssertionError("a stream ends with its Result")
+
+
+async def _join(swarm: Sequence[str]) -> Directory:
+    from dht.node import HivemindDirectory  # 2.5 s: hivemind imports torch
+
+    return await HivemindDirectory.create(join=swarm, client_mode=True)

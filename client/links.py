@@ -1,0 +1,133 @@
+"""Links: one Link to every peer that is talked to, shared by all Sessions of a client, opened again when it died.
+
+The only place of the client that dials. Sessions decide what a dead Link means; here it is only replaced when asked
+for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from client.config import ClientConfig
+from proto.connection import Connection
+from proto.frames import Limits
+from proto.link import Link
+from proto.messages import AssetRef, Hello, Info
+from swarm.clock import Clock
+from swarm.errors import DeadLink, Fault, WrongModel
+from swarm.peerinfo import PeerInfo
+
+VERSION = "0.1.0"
+
+Key = tuple[str, int, str]  # peer_id, instance, address: a restarted peer is another one
+
+
+@dataclass(slots=True)
+class _Line:
+    connection: Connection
+    link: Link | None = None
+    dialling: asyncio.Task[Link] | None = None
+
+
+class Links:
+    """Lives on one event loop. ``close`` closes everything that was dialled."""
+
+    def __init__(self, config: ClientConfig, clock: Clock):
+        self.limits = Limits()  # of what peers may send; tightened once the model is known
+        self._config, self._clock = config, clock
+        self._lines: dict[Key, _Line] = {}
+        self._closing: set[asyncio.Task[None]] = set()
+
+    async def get(self, peer: PeerInfo) -> Link:
+        """A live Link to ``peer``. Callers share one dialling; one that is cancelled does not disturb the others."""
+        line = self._line(peer)
+        if line.link is not None and not line.link.alive:
+            line = self._renewed(peer)
+        if line.link is not None:
+            return line.link
+        if line.dialling is None:
+            line.dialling = asyncio.create_task(self._dial(line, peer))
+            line.dialling.add_done_callback(_heard)
+        dialling = line.dialling
+        try:
+            return await asyncio.shield(dialling)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if dialling.cancelled() and (task is None or not task.cancelling()):
+                raise DeadLink(f"{peer.address}: dialling was given up on this side") from None
+            raise
+
+    async def info(self, peer: PeerInfo, timeout_s: float) -> Info:
+        """What ``peer`` says of itself now. Raises a Fault, WrongModel when somebody else answers at its address."""
+        info = await self._line(peer).connection.info(timeout_s)
+        if (info.peer.peer_id, info.peer.model.fingerprint) != (peer.peer_id, peer.model.fingerprint):
+            raise WrongModel(
+                f"{peer.address} is {info.peer} of {info.peer.model.name}, {peer} of {peer.model.name} was expected"
+            )
+        return info
+
+    async def probe(self, peer: PeerInfo) -> float:
+        """Seconds that a small question to ``peer`` takes, there and back. Raises a Fault."""
+        begun = self._clock.monotonic()
+        await self.info(peer, self._config.probe_timeout_s)
+        return self._clock.monotonic() - begun
+
+    async def asset(self, peer: PeerInfo, ref: AssetRef) -> bytes:
+        return await self._line(peer).connection.asset(ref)
+
+    async def responsive(self, peer: PeerInfo) -> bool:
+        """Whether ``peer`` answers a question within the probe's time: late is then busy, not frozen."""
+        try:
+            await self.probe(peer)
+        except Fault:
+            return False
+        return True
+
+    async def close(self) -> None:
+        lines, self._lines = list(self._lines.values()), {}
+        for line in lines:
+            self._shut(line)
+        await asyncio.gather(*self._closing, return_exceptions=True)
+
+    def _line(self, peer: PeerInfo) -> _Line:
+        key = (peer.peer_id, peer.instance, peer.address)
+        if key not in self._lines:
+            for old in [k for k in self._lines if k[0] == peer.peer_id]:  # an earlier life of it
+                self._shut(self._lines.pop(old))
+            self._lines[key] = _Line(Connection(peer.address))
+        return self._lines[key]
+
+    def _renewed(self, peer: PeerInfo) -> _Line:
+        """A fresh channel too: the old one may be waiting out a back-off."""
+        self._shut(self._lines.pop((peer.peer_id, peer.instance, peer.address)))
+        return self._line(peer)
+
+    async def _dial(self, line: _Line, peer: PeerInfo) -> Link:
+        try:
+            link = await line.connection.link(Hello(VERSION), self.limits, self._config.dial_timeout_s)
+            if link.peer_id != peer.peer_id:
+                await link.close()
+                raise WrongModel(f"{peer.address} is peer {(link.peer_id or 'unknown')[:8]}, {peer} was expected")
+            line.link = link
+            return link
+        except Fault:
+            if self._lines.get((peer.peer_id, peer.instance, peer.address)) is line:
+                self._shut(self._lines.pop((peer.peer_id, peer.instance, peer.address)))
+            raise
+        finally:
+            line.dialling = None
+
+    def _shut(self, line: _Line) -> None:
+        """Close in the background; ``close`` waits for it."""
+        if line.dialling is not None and line.dialling is not asyncio.current_task():
+            line.dialling.cancel()
+        task = asyncio.create_task(line.connection.close())
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+
+
+def _heard(task: asyncio.Task[Link]) -> None:
+    """A dialling whose callers have all gone away must not complain about its own failure."""
+    if not task.cancelled():
+        task.exception()

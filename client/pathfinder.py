@@ -1,0 +1,165 @@
+"""Pathfinder: finds one Session its Hops, remembers which peers failed it, and knows how long waiting is worth it.
+
+Three circles of distrust. A peer that *this* Session saw fail is out until its backoff is over. A peer that some
+Session of the client saw fail (the Scout's bans) is out as long as others can do it. A peer that claims to be full is
+asked last. So a replica is preferred while there is one, and the only holder of a Block is asked again, a few times,
+before the Session gives up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from client.config import ClientConfig
+from swarm.clock import Clock
+from swarm.errors import Draining, Fault, NoRoute, NoSeat, Refused, WrongModel
+from swarm.peerinfo import PeerInfo
+from swarm.route import Hop, Route
+from swarm.router import plan
+from swarm.span import Span, uncovered
+from swarm.view import SwarmView
+
+FIRST_BACKOFF_S = 1.0  # doubled at every failure of the same peer
+MAX_BACKOFF_S = 16.0
+DRAINING_S = 60.0
+FIRST_POLL_S = 0.1  # doubled up to the following
+MAX_POLL_S = 1.0
+UNLOVED_S = 60.0  # of round trip that a peer outside config.prefer seems to have more
+
+
+class Scout(Protocol):
+    """The part of ``client.watcher.Watcher`` that is used."""
+
+    @property
+    def view(self) -> SwarmView: ...
+    @property
+    def banned(self) -> Collection[str]: ...
+    def rtt_s(self, peer: PeerInfo) -> float: ...
+    def ban(self, peer: PeerInfo, reason: str = "") -> None: ...
+    def forgive(self, peer: PeerInfo) -> None: ...
+    async def refresh(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Grudge:
+    """Against one process of a peer: a restarted one is a new chance."""
+
+    instance: int
+    until: float  # monotonic seconds
+    failures: int
+    full: bool  # it was refused for want of Pages or Seats
+
+
+class Pathfinder:
+    """One Session's. ``failures`` counts what went wrong since the last ``relieve``."""
+
+    def __init__(self, scout: Scout, profile: str, kv_tokens: int, config: ClientConfig, clock: Clock):
+        self.failures = 0
+        self.last_fault: Fault | None = None
+        self._scout, self._profile, self._kv_tokens = scout, profile, kv_tokens
+        self._config, self._clock = config, clock
+        self._grudges: dict[str, Grudge] = {}
+        self._since: float | None = None  # when the present outage began
+        self._relieved: Sequence[Hop] = ()
+
+    def relieve(self, route: Sequence[Hop]) -> None:
+        """A token came along ``route``: its peers did real work, and the next trouble is a new one."""
+        if route != self._relieved:
+            self._relieved = route
+            for hop in route:
+                self._scout.forgive(hop.peer)
+        self.failures = 0
+        self._since = None
+
+    def blame(self, peer: PeerInfo, fault: Fault) -> None:
+        """``peer`` failed the Session. Decides how long to go without it, and whether other Sessions should hear."""
+        now = self._clock.monotonic()
+        known = self._grudges.get(peer.peer_id)
+        failures = 1 + (known.failures if known is not None and known.instance == peer.instance else 0)
+        backoff_s = min(FIRST_BACKOFF_S * 2 ** (failures - 1), MAX_BACKOFF_S)
+        full = isinstance(fault, Refused) and fault.retry_after_s is not None
+        match fault:
+            case Refused(retry_after_s=None) | WrongModel():
+                backoff_s = float("inf")
+            case Refused(retry_after_s=float(retry_after_s)):
+                backoff_s = min(max(retry_after_s, FIRST_POLL_S), MAX_BACKOFF_S)
+            case Draining():
+                backoff_s = DRAINING_S
+            case NoSeat() if failures == 1:
+                backoff_s = 0.0  # the Seat expired; the peer is well
+            case _:
+                pass
+        self._grudges[peer.peer_id] = Grudge(peer.instance, now + backoff_s, failures, full)
+        self.last_fault = fault
+        if not isinstance(fault, Refused | NoSeat):
+            self._scout.ban(peer, str(fault))
+        self.failures += not full
+
+    async def plan(self, gaps: Sequence[Span]) -> tuple[Route, ...]:
+        """A Route over each of ``gaps``. Waits for peers to appear, to free Pages, to get well, while that is worth it.
+
+        Raises NoRoute that names the Blocks nobody serves and the last Fault met.
+        """
+        begun = self._clock.monotonic()
+        self._since = begun if self._since is None else self._since
+        poll_s = FIRST_POLL_S
+        while True:
+            if self.failures > self._config.max_repairs:
+                raise self._give_up(
+                    NoRoute(
+                        f"{self.failures} hops failed in a row, the last for blocks {', '.join(map(str, gaps))}", gaps
+                    )
+                )
+            try:
+                return tuple(self._route(gap) for gap in gaps)
+            except NoRoute as error:
+                limit_s = (
+                    self._config.admission_timeout_s if self._only_full(error.missing) else self._config.patience_s
+                )
+                if self._clock.monotonic() - self._since >= limit_s:
+                    raise self._give_up(error) from None
+            await self._clock.sleep(poll_s)
+            poll_s = min(2 * poll_s, MAX_POLL_S)
+            await self._scout.refresh()
+
+    def _route(self, gap: Span) -> Route:
+        view = self._scout.view
+        out = self._out(view)
+        refusal: NoRoute | None = None
+        for banned, kv_tokens in (({*out, *self._scout.banned}, self._kv_tokens), (out, self._kv_tokens), (out, 0)):
+            try:
+                return plan(
+                    view, profile=self._profile, rtt_s=self._rtt_s, span=gap, banned=banned, kv_tokens=kv_tokens
+                )
+            except NoRoute as error:
+                refusal = error
+        assert refusal is not None
+        raise refusal
+
+    def _rtt_s(self, peer: PeerInfo) -> float:
+        prefer = self._config.prefer
+        return self._scout.rtt_s(peer) + (UNLOVED_S if prefer and peer.peer_id not in prefer else 0.0)
+
+    def _out(self, view: SwarmView) -> set[str]:
+        now = self._clock.monotonic()
+        return {
+            p.peer_id
+            for p in view.peers
+            if (g := self._grudges.get(p.peer_id)) and g.instance == p.instance and now < g.until
+        }
+
+    def _only_full(self, missing: Sequence[Span]) -> bool:
+        """Whether peers that only lack room now serve all that is missing."""
+        peers = self._scout.view.usable(self._profile)
+        full = [p.span for p in peers if (g := self._grudges.get(p.peer_id)) and g.full and g.instance == p.instance]
+        return not any(uncovered(span, full) for span in missing)
+
+    def _give_up(self, error: NoRoute) -> NoRoute:
+        said = (
+            ""
+            if self.last_fault is None
+            else f" (the last failure: {type(self.last_fault).__name__}: {self.last_fault})"
+        )
+        return NoRoute(f"{error}{said}", error.missing)

@@ -1,0 +1,111 @@
+"""What a caller asks for, made into SamplingParams and a rule for when to stop. Checked before a swarm is troubled.
+
+Greedy unless a temperature above 0 is given. Only then do the model's own defaults (generation_config.json: top_k,
+top_p, min_p, repetition_penalty) fill in what the caller left open; a greedy answer depends on nothing but the
+tokens.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypedDict
+
+from swarm.errors import UsageError
+from swarm.sampling import SamplingParams
+
+MAX_STOPS = 64
+MAX_STOP_LETTERS = 4096
+SEED_BITS = 53  # what every JSON reader can hold
+
+
+class Options(TypedDict, total=False):
+    """The keyword arguments of ``generate``, ``stream`` and ``chat``. ``None`` means: not given."""
+
+    max_new_tokens: int | None
+    temperature: float | None
+    top_p: float | None
+    top_k: int | None
+    min_p: float | None
+    repetition_penalty: float | None
+    presence_penalty: float | None
+    frequency_penalty: float | None
+    seed: int | None
+    stop: str | Sequence[str] | None
+    stop_token_ids: Sequence[int] | None
+    logprobs: int | None
+    ignore_eos: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """The options of one call, checked; ``max_new_tokens`` is None where the caller named none."""
+
+    sampling: SamplingParams
+    max_new_tokens: int | None
+    stops: tuple[str, ...]
+    stop_token_ids: frozenset[int]
+
+    @property
+    def seed(self) -> int:
+        return self.sampling.seed
+
+
+def read_options(
+    options: Options, *, eos_token_ids: Sequence[int] = (), defaults: Mapping[str, Any] | None = None
+) -> Wish:
+    """Raises UsageError that names the option and its range."""
+    unknown = set(options) - set(Options.__annotations__)
+    if unknown:
+        raise UsageError(f"unknown option {sorted(unknown)[0]!r}; there are {', '.join(Options.__annotations__)}")
+    temperature = _number(options, "temperature", 0.0)
+    sampled = temperature > 0
+    given: Mapping[str, Any] = defaults if sampled and defaults is not None else {}
+    seed = options.get("seed")
+    max_new_tokens = options.get("max_new_tokens")
+    if max_new_tokens is not None and _integer("max_new_tokens", max_new_tokens) < 1:
+        raise UsageError(f"max_new_tokens must be at least 1, not {max_new_tokens}")
+    logprobs = options.get("logprobs")
+    sampling = SamplingParams(
+        temperature=temperature,
+        top_k=_integer("top_k", _first(options.get("top_k"), given.get("top_k"), 0)),
+        top_p=_number(options, "top_p", given.get("top_p", 1.0)),
+        min_p=_number(options, "min_p", given.get("min_p", 0.0)),
+        repetition_penalty=_number(options, "repetition_penalty", given.get("repetition_penalty", 1.0)),
+        presence_penalty=_number(options, "presence_penalty", 0.0),
+        frequency_penalty=_number(options, "frequency_penalty", 0.0),
+        seed=secrets.randbits(SEED_BITS) if seed is None else _integer("seed", seed),
+        logprobs=None if logprobs is None else _integer("logprobs", logprobs),
+    )
+    stop_ids = {_integer("stop_token_ids", token_id) for token_id in options.get("stop_token_ids") or ()}
+    if not options.get("ignore_eos"):
+        stop_ids.update(eos_token_ids)
+    return Wish(sampling, max_new_tokens, _stops(options.get("stop")), frozenset(stop_ids))
+
+
+def _stops(stop: str | Sequence[str] | None) -> tuple[str, ...]:
+    stops = (stop,) if isinstance(stop, str) else tuple(stop or ())
+    if len(stops) > MAX_STOPS:
+        raise UsageError(f"at most {MAX_STOPS} stop strings are taken, not {len(stops)}")
+    for text in stops:
+        if not isinstance(text, str) or not 0 < len(text) <= MAX_STOP_LETTERS:  # pyright: ignore
+            raise UsageError(f"a stop must be a string of 1..{MAX_STOP_LETTERS} letters, not {text!r:.60}")
+    return stops
+
+
+def _first(*values: Any) -> Any:
+    return next((value for value in values if value is not None), None)
+
+
+def _number(options: Options, name: str, default: Any) -> float:
+    value: Any = _first(options.get(name), default)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise UsageError(f"{name} must be a number, not {value!r:.60}")
+    return float(value)
+
+
+def _integer(name: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise UsageError(f"{name} must be a whole number, not {value!r:.60}")
+    return value

@@ -1,0 +1,133 @@
+"""What the client's two command lines share: options, errors in one line, and what is shown beside the text.
+
+Text goes to stdout, everything else to stderr, and there only what a person looks at.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from client.config import ClientConfig
+from client.result import Leg, Piece, Result
+from client.sampling import Options
+from swarm.errors import ShoalError
+
+INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+
+
+def add_swarm_options(parser: argparse.ArgumentParser) -> None:
+    """Where to, and how long to wait."""
+    group = parser.add_argument_group("swarm")
+    group.add_argument(
+        "--join",
+        nargs="+",
+        action="extend",
+        metavar="MADDR",
+        help='addresses that peers print under "join" (default: $SHOAL_SWARM)',
+    )
+    group.add_argument("--model", help="name or fingerprint, where the swarm serves several")
+    group.add_argument("--profile", help="arithmetic to insist on: c8 or f32")
+    group.add_argument(
+        "--step-timeout", type=float, metavar="S", help="seconds after which a silent peer is replaced (default 5)"
+    )
+    group.add_argument("--patience", type=float, metavar="S", help="seconds to wait for missing blocks (default 10)")
+
+
+def add_sampling_options(parser: argparse.ArgumentParser) -> None:
+    """The same names as the keyword arguments of ``client.generate``."""
+    group = parser.add_argument_group("sampling (greedy unless a temperature is given)")
+    group.add_argument("--max-new-tokens", type=int, metavar="N")
+    group.add_argument("--temperature", type=float, metavar="T")
+    group.add_argument("--top-p", type=float, metavar="P")
+    group.add_argument("--top-k", type=int, metavar="K")
+    group.add_argument("--min-p", type=float, metavar="P")
+    group.add_argument("--repetition-penalty", type=float, metavar="X")
+    group.add_argument("--presence-penalty", type=float, metavar="X")
+    group.add_argument("--frequency-penalty", type=float, metavar="X")
+    group.add_argument("--seed", type=int)
+    group.add_argument(
+        "--stop", action="append", metavar="TEXT", help="end before this text; may be given several times"
+    )
+    group.add_argument("--stop-token-id", dest="stop_token_ids", type=int, action="append", metavar="ID")
+    group.add_argument("--ignore-eos", action="store_true", help="do not end where the model would")
+
+
+def config_of(arguments: argparse.Namespace) -> ClientConfig:
+    """Raises UsageError."""
+    given = {"profile": arguments.profile, "step_timeout_s": arguments.step_timeout, "patience_s": arguments.patience}
+    return ClientConfig(**{name: value for name, value in given.items() if value is not None})
+
+
+def options_of(arguments: argparse.Namespace) -> Options:
+    options: dict[str, Any] = {
+        name: getattr(arguments, name) for name in Options.__annotations__ if hasattr(arguments, name)
+    }
+    return Options(**options)
+
+
+def command(body: Callable[[], int]) -> int:
+    """Run a command line's body; its errors become one line and an exit status, never a traceback."""
+    try:
+        return body()
+    except ShoalError as error:
+        print(f"shoal: {error}", file=sys.stderr)
+        return error.exit_status
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:  # nobody reads on: not our trouble, and not to be reported at exit either
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def route_line(route: list[Leg]) -> str:
+    return " → ".join(f"{leg['peer'][:8]}[{leg['blocks'][0]}:{leg['blocks'][1]}]" for leg in route)
+
+
+class Progress:
+    """On a terminal's stderr: a spinner until the first token (a live line if text goes elsewhere), then a summary."""
+
+    def __init__(self, quiet: bool = False):
+        self._on = sys.stderr.isatty() and not quiet
+        self._live = self._on and not sys.stdout.isatty()
+        self._status: Any = None
+        self._tokens = 0
+
+    def __enter__(self) -> Progress:
+        if self._on:
+            from rich.console import Console
+
+            self._status = Console(stderr=True).status("joining the swarm …")
+            self._status.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop()
+
+    def show(self, piece: Piece) -> None:
+        """A Piece came; call it before its text is written."""
+        self._tokens += len(piece.token_ids)
+        if not self._live:
+            self._stop()  # the text is the progress
+        elif self._status is not None:
+            lost = f" · {piece.failovers} fail-overs" if piece.failovers else ""
+            self._status.update(f"{self._tokens} tokens · {route_line(piece.route)}{lost}")
+
+    def summary(self, result: Result) -> None:
+        self._stop()
+        if self._on:
+            from rich.console import Console
+            from rich.text import Text
+
+            lost = f" · {result.failovers} fail-over{'s' * (result.failovers != 1)}" if result.failovers else ""
+            speed = f"{result.tokens_per_s:.1f} tokens/s · first after {result.ttft_s:.2f} s"
+            line = f"{result.completion_tokens} tokens · {speed}{lost}\n{route_line(result.route)}"
+            Console(stderr=True).print(Text(line, style="dim"))
+
+    def _stop(self) -> None:
+        if self._status is not None:
+            self._status.stop()
+            self._status = None

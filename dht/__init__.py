@@ -1,0 +1,1 @@
+"""Discovery: who serves what, told through a DHT. Nobody in the middle."""

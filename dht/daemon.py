@@ -1,0 +1,188 @@
+"""Daemon: the p2p daemon (libp2p, a child process) that carries the DHT's messages. Knows nothing of the DHT itself.
+
+It is started here and not by hivemind, for three reasons: it gets a session of its own, so that Ctrl-C reaches only us
+and we can still say goodbye through it; its last words become one of our errors; a port that somebody holds is noticed
+(libp2p would share it silently). Relays, NAT traversal and port mapping are off: a Peer has to be reachable by its
+address anyway, for gRPC.
+
+The daemon ends by itself as soon as our connection to its control socket breaks, so a SIGKILLed Peer leaves none
+behind; one that never got that connection ends after ``IDLE_S``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import ipaddress
+import logging
+import os
+import re
+import secrets
+import socket
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from swarm.errors import AddressInUse, SwarmError, UsageError
+
+log = logging.getLogger("shoal.dht")
+
+IDLE_S = 30
+STOP_S = 3.0  # for the daemon to end after SIGTERM, before SIGKILL
+
+
+class Daemon:
+    """One running p2p daemon. ``control`` is the multiaddr of its control socket."""
+
+    def __init__(self, child: asyncio.subprocess.Process, socket_path: Path):
+        self._child, self._socket_path = child, socket_path
+        self._reader: asyncio.Task[None] | None = None
+
+    @classmethod
+    async def start(
+        cls,
+        binary: Path,
+        *,
+        listen: tuple[str, int] | None,
+        announce: tuple[str, int] | None = None,
+        identity: Path | None = None,
+        timeout_s: float,
+    ) -> Daemon:
+        """Starts it, listening on ``listen`` (port 0: any), or only dialling out when that is None.
+
+        Raises AddressInUse, UsageError for an address that is not this machine's, SwarmError for anything else.
+        """
+        socket_path = Path(tempfile.gettempdir()) / f"shoal-p2pd-{secrets.token_hex(8)}.sock"
+        arguments = [f"-listen=/unix{socket_path}", f"-idleTimeout={IDLE_S}s", "-connManager=1", "-tls=1"]
+        arguments += ["-relay=0", "-autoRelay=0", "-relayService=0", "-relayDiscovery=0", "-autonat=0", "-natPortMap=0"]
+        if listen is None:
+            arguments += ["-dhtClient", "-noListenAddrs"]
+        else:
+            arguments += ["-dhtServer", f"-hostAddrs={maddr(await local_address(*listen))}"]
+        if announce is not None:
+            arguments.append(f"-announceAddrs={maddr(announce)}")
+        if identity is not None:
+            arguments.append(f"-id={identity}")
+        try:
+            child = await asyncio.create_subprocess_exec(
+                str(binary),
+                *arguments,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.STDOUT,
+                start_new_session=True,
+                env={**os.environ, "GOLOG_LOG_LEVEL": "error", "GOLOG_LOG_FMT": "json"},
+            )
+        except OSError as error:
+            raise SwarmError(f"cannot start the p2p daemon {binary}: {error.strerror}; reinstall hivemind") from error
+        daemon = cls(child, socket_path)
+        try:
+            async with asyncio.timeout(timeout_s):
+                await daemon._ready()
+        except TimeoutError as error:
+            await daemon.close()
+            raise SwarmError(f"the p2p daemon did not start within {timeout_s:g} s") from error
+        except BaseException:
+            await daemon.close()
+            raise
+        daemon._reader = asyncio.create_task(daemon._drain(), name="p2pd output")
+        return daemon
+
+    @property
+    def control(self) -> str:
+        return f"/unix{self._socket_path}"
+
+    @property
+    def pid(self) -> int:
+        return self._child.pid
+
+    @property
+    def alive(self) -> bool:
+        return self._child.returncode is None
+
+    async def close(self) -> None:
+        """Ends the daemon and waits for it."""
+        with contextlib.suppress(ProcessLookupError):
+            self._child.terminate()
+        try:
+            async with asyncio.timeout(STOP_S):
+                await self._child.wait()
+        except TimeoutError:
+            with contextlib.suppress(ProcessLookupError):
+                self._child.kill()
+            await self._child.wait()
+        await (self._reader or self._drain())  # ends with the pipe
+        self._socket_path.unlink(missing_ok=True)
+
+    async def _ready(self) -> None:
+        last = "it said nothing"
+        while line := await self._line():
+            log.debug("p2pd: %s", line)
+            if line.startswith("Peer ID:"):
+                return
+            last = line
+        raise _as_error(last)
+
+    async def _drain(self) -> None:
+        while line := await self._line():
+            log.debug("p2pd: %s", line)
+
+    async def _line(self) -> str:
+        """The next line of output; empty only at its end."""
+        assert self._child.stdout is not None
+        try:
+            raw = await self._child.stdout.readline()
+        except ValueError:  # a line longer than asyncio's buffer, which it has dropped
+            return "…"
+        return raw.decode(errors="replace").rstrip() or ("…" if raw else "")
+
+
+def _as_error(last_words: str) -> SwarmError | UsageError:
+    found = re.search(r"listen \w+ (\S+): bind: address already in use", last_words)
+    if found:
+        return AddressInUse(f"{found[1]} is in use by another process; choose another port for the DHT")
+    return SwarmError(f"the p2p daemon did not start: {last_words}")
+
+
+def split_address(text: str) -> tuple[str, int]:
+    """``"host:port"`` or ``"[v6]:port"`` → (host, port). Raises UsageError."""
+    found = re.fullmatch(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+)):([0-9]{1,5})", text)
+    if not found or int(found[3]) > 65535:
+        raise UsageError(f"cannot read address {text!r}; write host:port, for example 0.0.0.0:31337")
+    return found[1] or found[2], int(found[3])
+
+
+def maddr(address: tuple[str, int]) -> str:
+    """The multiaddr of a host (an address or a name) and a TCP port."""
+    host, port = address
+    try:
+        kind = f"ip{ipaddress.ip_address(host).version}"
+    except ValueError:
+        kind = "dns4"
+    return f"/{kind}/{host}/tcp/{port}"
+
+
+async def local_address(host: str, port: int) -> tuple[str, int]:
+    """``host`` resolved, after a look whether ``port`` is free there. Raises AddressInUse or UsageError."""
+    loop = asyncio.get_running_loop()
+    try:
+        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except socket.gaierror as error:
+        raise UsageError(f"cannot listen on {host}:{port}: {host} is not an address of this machine") from error
+    family, kind, protocol, _, where = min(found, key=lambda f: f[0] != socket.AF_INET)
+    with socket.socket(family, kind, protocol) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(where)
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                raise AddressInUse(f"{host}:{port} is in use by another process; choose another port") from error
+            raise UsageError(f"cannot listen on {host}:{port}: {error.strerror}") from error
+    return str(where[0]), port
+
+
+def first_port(maddrs: Sequence[str]) -> int | None:
+    """The TCP port in the first of ``maddrs`` that has one."""
+    ports = (re.search(r"/tcp/(\d+)", text) for text in maddrs)
+    return next((int(found[1]) for found in ports if found), None)

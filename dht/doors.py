@@ -1,0 +1,102 @@
+"""Doors: the join addresses of a swarm, knocked at when we come and again whenever one of them is not a neighbour.
+
+Knows when each was tried last and how long to wait for whom; how a door is reached is passed in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+from swarm.clock import Clock
+from swarm.errors import SwarmUnreachable
+
+log = logging.getLogger("shoal.dht")
+
+OTHERS_S = 1.0  # once one door has opened, how long the others are waited for
+KNOCK_EVERY_S = 15.0
+KNOCK_TIMEOUT_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """A join address: a multiaddr as text, and taken apart into what the node wants of it."""
+
+    text: str
+    peer_id: object
+    address: bytes
+
+
+class Doors:
+    """``reach`` makes a door a neighbour, answers False when it is shut, and raises SwarmUnreachable to say why."""
+
+    def __init__(
+        self,
+        doors: Sequence[Door],
+        clock: Clock,
+        is_neighbour: Callable[[Door], bool],
+        reach: Callable[[Door], Awaitable[bool]],
+    ):
+        self._doors, self._clock, self._is_neighbour, self._reach = tuple(doors), clock, is_neighbour, reach
+        self._tried_at: dict[str, float] = {}
+        self._knocks: set[asyncio.Task[bool]] = set()
+
+    def __len__(self) -> int:
+        return len(self._doors)
+
+    def __str__(self) -> str:
+        return ", ".join(door.text for door in self._doors)
+
+    def knock(self) -> list[asyncio.Task[bool]]:
+        """Starts to reach every door that is no neighbour and was not tried lately. The tasks may be left alone."""
+        now = self._clock.monotonic()
+        tasks: list[asyncio.Task[bool]] = []
+        for door in self._doors:
+            tried_at = self._tried_at.get(door.text)
+            if self._is_neighbour(door) or (tried_at is not None and now < tried_at + KNOCK_EVERY_S):
+                continue
+            self._tried_at[door.text] = now
+            task = asyncio.create_task(self._knock_at(door), name=f"knock at {door.text}")
+            self._knocks.add(task)
+            task.add_done_callback(self._forget)
+            tasks.append(task)
+        return tasks
+
+    async def enter(self, timeout_s: float) -> None:
+        """Knocks at all doors and waits for one to open, then a moment for the others. Raises SwarmUnreachable."""
+        waiting = set(self.knock())
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout_s
+        opened, reasons = False, ""
+        while waiting and (left := deadline - loop.time()) > 0:
+            done, waiting = await asyncio.wait(waiting, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                error = task.exception()
+                opened = opened or (error is None and task.result())
+                reasons += f"; {error}" if error is not None else ""
+            if opened:
+                deadline = min(deadline, loop.time() + OTHERS_S)
+        if not opened:
+            for task in waiting:
+                task.cancel()
+            raise SwarmUnreachable(f"cannot join through {self}{reasons or '; nobody answers there'}")
+
+    def open_again(self) -> None:
+        """Forgets what was tried: the next ``knock`` goes to all doors."""
+        self._tried_at.clear()
+
+    async def close(self) -> None:
+        for task in self._knocks:
+            task.cancel()
+        await asyncio.gather(*self._knocks, return_exceptions=True)
+
+    async def _knock_at(self, door: Door) -> bool:
+        async with asyncio.timeout(KNOCK_TIMEOUT_S):
+            return await self._reach(door)
+
+    def _forget(self, task: asyncio.Task[bool]) -> None:
+        self._knocks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            log.debug("%s: %s", task.get_name(), task.exception())

@@ -1,0 +1,184 @@
+"""The arithmetic of profile c8, defined: this file and ``elementary``, in plain torch, one obvious operation after
+another.
+
+**Why define it.** A swarm is made of different machines; a Session shares its Batches with strangers, its prompt is cut
+into Chunks, its Route changes in mid-sentence. Ordinary kernels add floats in an order that depends on all of these, so
+the same tokens give other bits, and sooner or later another text. Here they cannot: *every output row is a fixed
+sequence of IEEE operations on its own Seat's numbers.* Whatever computes that sequence, C++ or CUDA, on one thread or
+many, gives the same bits as this file; the tests of an implementation compare it with this file for equality, not for
+closeness.
+
+**Floats.** Every step is one binary32 operation, rounded to nearest even: a multiplication, then an addition, never
+fused. Division and square root are IEEE's, subnormals are kept, exp is our own (``elementary.exp``). Sums over channels
+and over the tokens of a Page run over sixteen lanes and one tree (``elementary.lane_sum``). Three things in torch break
+these rules and are never used here: ``sum`` and friends (order not promised), ``number / tensor`` (computed as
+``reciprocal * number``, two roundings), ``sqrt`` (see ``elementary.root``); nor are ``addmm``, ``addcmul``, ``lerp``,
+``softmax``, ``exp``. Matrix products appear in ``linear`` alone, on integers so small that FP32 holds them exactly in
+whatever order BLAS adds them.
+
+**Weights** are INT8 in groups of G input channels with an FP16 scale each (``types.Linear``; ``model.quantize`` makes
+them).
+
+**Activations** are 15-bit integers in groups of G, with an FP32 scale a row and group. One INT8 would do for smooth
+activations, but in language models a few channels are 30 to 100 times larger than the rest, and their neighbours in the
+group would keep one or two bits. ``q`` in -16256..16256 is split into two INT8 planes, ``q = 128 * high + low``, so
+that integer units multiply it in two passes, and the group's dot product, ``128 * high·w + low·w``, is still exact in
+INT32. Where reading the weights is the limit (decoding), the second pass is free. docs/numerics.md has the
+measurements.
+
+**Linear.** Groups in ascending order: ``y = y + float(dot) * (s_w * s_a)``, from +0; then the bias. ``float`` rounds
+the INT32 once.
+
+**Attention** walks a Seat's Pages in ascending order with an online softmax; see ``paged_attention``. Keys and values
+are stored in FP16.
+
+**Not a number.** NaN and infinity stay in their row: a row with one in it ends as a row with one in it, and no other
+Seat's row changes. Keys or values that overflow FP16 count as NaN. The runner looks at a Span's outputs once and fails
+just those Seats.
+
+Functions take and return FP32 unless they say otherwise. ``rows`` are the tokens of a Batch. The group size is never a
+constant here: it is read from the shapes of the operands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from kernels.elementary import lane_sum, root, silu
+from kernels.paged_attention import attention, write_kv
+from kernels.types import BatchRows, BlockOperands, BlockShape, Linear, Quantized
+
+__all__ = [
+    "attention", "block", "embedding_rows", "gated_quantize", "linear", "norm", "norm_quantize", "quantize", "rope", "write_kv",
+]  # fmt: skip
+
+ACTIVATION_MOST = 127 * 128  # of the 15-bit integers
+NEARLY_ZERO = 2.0**-100  # a group whose amax is smaller counts as zeros, so that 16256 / amax stays finite
+_KEPT = 1 << 20  # a matrix of up to so many weights keeps an FP32 copy; of a larger one so many are FP32 at a time
+_PRODUCTS = 1 << 22  # exact dot products held at a time
+
+
+def quantize(x: Tensor, group: int) -> Quantized:  # [rows, width]
+    """15-bit integers in groups: ``q = round_half_even(x * (16256 / amax))``, scale ``amax / 16256``; zeros and 0 where
+    amax < 2^-100.
+
+    ``high = floor((q + 64) / 128)``, ``low = q - 128 * high``. The last group is padded with zeros.
+    """
+    rows, width = x.shape
+    if width % group:
+        x = torch.nn.functional.pad(x, (0, -width % group))
+    grouped = x.reshape(rows, -1, group)
+    amax = grouped.abs().amax(-1, keepdim=True)
+    nothing = amax < NEARLY_ZERO
+    q = (grouped * torch.div(amax.new_tensor(ACTIVATION_MOST), amax.masked_fill(nothing, torch.inf))).round_()
+    high = q.add(64.0).mul_(1 / 128).floor_()
+    low = q.sub_(high * 128.0)
+    planes = torch.stack([high, low]).to(torch.int8).view(2, rows, -1)
+    return Quantized(planes, (amax.masked_fill_(nothing, 0.0) / ACTIVATION_MOST).squeeze(-1))
+
+
+def linear(x: Quantized, weight: Linear) -> Tensor:  # [rows, in] -> [rows, out]
+    """``x @ weight.T + bias``: exact within a group, groups in ascending order."""
+    _, rows, padded = x.planes.shape
+    group, groups, out = weight.group, weight.groups, weight.out_features
+    assert padded == groups * group and x.scale.shape == (rows, groups), (
+        f"{padded} channels in {x.scale.shape[1]} groups meet {groups} of {group}"
+    )
+    assert group * 127 * 127 < 1 << 24, f"groups of {group} do not fit FP32's integers"
+    planes = x.planes.view(2 * rows, groups, group).transpose(0, 1).float()  # [groups, 2 * rows, group]
+    scale = x.scale.t()[:, :, None]  # [groups, rows, 1]
+    pieces = []
+    for steps, steps_scale in _pieces(weight, rows):  # [groups, group, part of out], [groups, 1, part of out]
+        high, low = torch.bmm(planes, steps).view(groups, 2, rows, -1).unbind(1)
+        dots = high.mul_(128.0).add_(low)  # high * 128 and low are exact, so this rounds as int32 -> float does
+        terms = dots.mul_(scale * steps_scale).unbind(0)
+        y = terms[0] + 0.0
+        for term in terms[1:]:
+            y += term
+        pieces.append(y)
+    y = pieces[0] if len(pieces) == 1 else torch.cat(pieces, -1)
+    assert y.shape == (rows, out)
+    return y if weight.bias is None else y.add_(weight.bias)
+
+
+def norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:  # [..., width], [width]
+    """RMSNorm: ``r = 1 / root(lane_sum(x * x) / width + eps)``, then ``(x * r) * weight``."""
+    mean = lane_sum(x * x).div_(x.shape[-1]).add_(eps)
+    return (x * torch.reciprocal(root(mean)).unsqueeze(-1)).mul_(weight)
+
+
+def norm_quantize(x: Tensor, weight: Tensor, eps: float, group: int) -> Quantized:
+    return quantize(norm(x, weight, eps), group)
+
+
+def rope(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:  # [rows, heads, head_dim], [rows, head_dim / 2] twice
+    """Rotates channel i with channel i + head_dim / 2: ``(a * cos - b * sin, b * cos + a * sin)``."""
+    left, right = x.chunk(2, -1)
+    cos, sin = cos.unsqueeze(1), sin.unsqueeze(1)
+    return torch.cat([(left * cos).sub_(right * sin), (right * cos).add_(left * sin)], -1)
+
+
+def gated_quantize(gate_up: Tensor, group: int) -> Quantized:  # [rows, 2 * inner]
+    """``quantize(silu(gate) * up)``; gate is the first half of the channels."""
+    gate, up = gate_up.chunk(2, -1)
+    return quantize(silu(gate).mul_(up), group)
+
+
+def embedding_rows(table: Linear, token_ids: Tensor) -> Tensor:  # int64 [rows] -> [rows, hidden]
+    """Rows of an INT8 embedding: integer times scale, which is exact."""
+    steps = table.weight[token_ids].view(len(token_ids), table.groups, table.group).float()
+    return (
+        steps.mul_(table.scale[token_ids].float().unsqueeze(-1))
+        .view(len(token_ids), -1)[:, : table.in_features]
+        .contiguous()
+    )
+
+
+def block(
+    x: Tensor,  # [rows, hidden]
+    weights: BlockOperands,
+    shape: BlockShape,
+    rows: BatchRows,
+    cos: Tensor,  # [rows, head_dim / 2]
+    sin: Tensor,
+    k_pages: Tensor,  # f16 [pages, PAGE_SIZE, kv_heads, head_dim]
+    v_pages: Tensor,
+) -> Tensor:
+    """One decoder Block on the residual stream. Writes the rows' keys and values into their Seats' Pages."""
+    heads, kv_heads = shape.num_heads, shape.num_kv_heads
+    qkv = linear(norm_quantize(x, weights.norm1, shape.eps, weights.qkv.group), weights.qkv)
+    q, k, v = qkv.view(len(x), -1, shape.head_dim).split([heads, kv_heads, kv_heads], 1)
+    if weights.q_norm is not None and weights.k_norm is not None:
+        q, k = norm(q, weights.q_norm, shape.eps), norm(k, weights.k_norm, shape.eps)
+    write_kv(rope(k, cos, sin), v, rows, k_pages, v_pages)
+    seen = attention(rope(q, cos, sin), rows, k_pages, v_pages, shape.window)
+    x = x + linear(quantize(seen, weights.o.group), weights.o)
+    gate_up = linear(norm_quantize(x, weights.norm2, shape.eps, weights.gate_up.group), weights.gate_up)
+    return linear(gated_quantize(gate_up, weights.down.group), weights.down).add_(x)
+
+
+def _pieces(weight: Linear, rows: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """The matrix as FP32 integers [groups, group, part] and scales [groups, 1, part], in parts of its outputs that
+    bound the memory.
+    """
+    out, padded = weight.weight.shape
+    part = max(1, _PRODUCTS // (2 * rows * weight.groups))
+    if weight.weight.numel() <= _KEPT:
+        kept = weight.prepared.get("reference")
+        if kept is None:
+            kept = weight.prepared["reference"] = _floats(weight, 0, out)
+        steps, scale = kept
+        for start in range(0, out, part):
+            yield steps[:, :, start : start + part], scale[:, :, start : start + part]
+    else:
+        part = min(part, max(1, _KEPT // padded))
+        for start in range(0, out, part):
+            yield _floats(weight, start, min(start + part, out))
+
+
+def _floats(weight: Linear, start: int, end: int) -> tuple[Tensor, Tensor]:
+    steps = weight.weight[start:end].view(end - start, weight.groups, weight.group).transpose(0, 1).float()
+    return steps.transpose(1, 2), weight.scale[start:end].t().float().unsqueeze(1).contiguous()

@@ -1,0 +1,128 @@
+"""Quantised parts of a model on disk, so that a Peer starts by mapping files instead of reading and rounding a checkpoint again.
+
+One safetensors file a Block and one an End, so that Spans that overlap share them. A file is named by what it holds: the model's
+fingerprint, the group size, the code that rounds (its digest: a change of ``quantize`` is a change of the key) and the part. It carries
+a SHA-256 of key, table and data, checked at every load; a file that fails is reported and made again. Files are written aside, synced
+and renamed, so two Peers may start at once and a crash leaves nothing but a temporary file, which a later start removes.
+
+A cache is a convenience: whatever is wrong with its directory is logged, and the Peer goes on without.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import secrets
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+import torch
+
+from kernels.types import GROUP
+from model import quantize
+from model.safetensors_header import LENGTH_BYTES, build_header, header_length, parse_header
+from model.source import map_file
+from swarm.errors import CorruptCheckpoint
+
+log = logging.getLogger(__name__)
+
+FORMAT = 1
+ABANDONED_S = 600.0  # a temporary file that nobody has written to for so long
+_NAMES = {torch.int8: "I8", torch.float16: "F16", torch.float32: "F32"}
+_DTYPES = {name: dtype for dtype, name in _NAMES.items()}
+
+
+class Cache:
+    """The parts of one model. ``fingerprint`` is the model's."""
+
+    def __init__(self, directory: Path, fingerprint: str):
+        maker = hashlib.sha256(Path(quantize.__file__).read_bytes()).hexdigest()[:12]
+        self.key = f"{fingerprint}-c8-g{GROUP}-v{FORMAT}-{maker}"
+        self.directory = directory / self.key
+        self._complained = False
+
+    def path(self, part: str) -> Path:
+        return self.directory / f"{part}.safetensors"
+
+    def load(self, part: str) -> dict[str, torch.Tensor] | None:
+        """The part's tensors, mapped; None when it is not here or not whole."""
+        path = self.path(part)
+        try:
+            size = path.stat().st_size
+            return self._checked(part, path, size)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except (CorruptCheckpoint, OSError) as error:
+            log.warning("cache file %s cannot be used (%s); making it again", path, error)
+            return None
+
+    def store(self, part: str, tensors: Mapping[str, torch.Tensor]) -> None:
+        """Writes the part; a failure is logged once and does no harm."""
+        if self._complained:
+            return
+        temporary = self.directory / f".{part}.{os.getpid()}-{secrets.token_hex(4)}.tmp"
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            self._remove_abandoned()
+            self._write(temporary, part, tensors)
+            temporary.replace(self.path(part))
+            _sync_directory(self.directory)
+        except OSError as error:
+            self._complained = True
+            log.warning("cannot write the cache %s (%s); going on without", self.directory, error.strerror or error)
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+
+    def _checked(self, part: str, path: Path, size: int) -> dict[str, torch.Tensor]:
+        data = map_file(path, 0, size)
+        length = header_length(bytes(data[:LENGTH_BYTES]), path.name, size)
+        entries, metadata = parse_header(bytes(data[LENGTH_BYTES : LENGTH_BYTES + length]), path.name, size)
+        tensors: dict[str, torch.Tensor] = {}
+        for name, entry in sorted(entries.items(), key=lambda item: item[1].start):
+            if entry.dtype not in _DTYPES:
+                raise CorruptCheckpoint(f"unexpected dtype {entry.dtype}")
+            tensor = torch.frombuffer(data[entry.start : entry.end], dtype=_DTYPES[entry.dtype])
+            tensors[name] = tensor.reshape(entry.shape)
+        if metadata.get("sha256") != self._digest(part, tensors):
+            raise CorruptCheckpoint("its bytes are not those that were written")
+        return tensors
+
+    def _write(self, path: Path, part: str, tensors: Mapping[str, torch.Tensor]) -> None:
+        # Whole cache lines first, so that what follows them starts on one too.
+        order = sorted(tensors, key=lambda name: (tensors[name].nbytes % 64 != 0, -tensors[name].itemsize, name))
+        ordered = {name: tensors[name].contiguous() for name in order}
+        table = {name: (_NAMES[tensor.dtype], tuple(tensor.shape)) for name, tensor in ordered.items()}
+        with path.open("xb") as file:
+            file.write(build_header(table, {"sha256": self._digest(part, ordered)}))
+            for tensor in ordered.values():
+                file.write(_bytes_of(tensor))
+            file.flush()
+            os.fsync(file.fileno())
+
+    def _digest(self, part: str, tensors: Mapping[str, torch.Tensor]) -> str:
+        digest = hashlib.sha256(f"{self.key} {part}".encode())
+        for name, tensor in tensors.items():
+            digest.update(f"\n{name} {_NAMES[tensor.dtype]} {list(tensor.shape)}\n".encode())
+            digest.update(_bytes_of(tensor))
+        return digest.hexdigest()
+
+    def _remove_abandoned(self) -> None:
+        for path in self.directory.glob(".*.tmp"):
+            with suppress(OSError):
+                if time.time() - path.stat().st_mtime > ABANDONED_S:
+                    path.unlink()
+
+
+def _bytes_of(tensor: torch.Tensor) -> memoryview:
+    return memoryview(tensor.reshape(-1).view(torch.uint8).numpy())
+
+
+def _sync_directory(directory: Path) -> None:
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

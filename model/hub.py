@@ -1,0 +1,339 @@
+"""A checkpoint on the Hugging Face Hub: small files through ``huggingface_hub``, tensors by HTTP Range requests over its session.
+
+A Peer for four Blocks of a large model reads only their bytes. Everything is pinned to one commit, so that a push to the Hub in between
+cannot mix two versions. Weight files that the user has already downloaded with Hugging Face tools are read from there. This is the only
+file that talks to the Hub; what goes wrong there becomes one of our errors here, in ``_ours``.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import random
+import shutil
+import tempfile
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from model.assets import ASSET_NAMES, MAX_ASSET_BYTES
+from model.config import one_line
+from model.source import INDEX, LocalFiles, Source, map_file, weight_map_of
+from swarm.errors import CorruptCheckpoint, ModelError, ModelNotFound, ShoalError
+
+log = logging.getLogger(__name__)
+
+SMALL_FILES = (*ASSET_NAMES, INDEX)
+CONNECT_TIMEOUT_S = 10.0
+READ_TIMEOUT_S = 30.0
+PATIENCE_S = 180.0  # a read's deadline: this, and its bytes at the slowest rate
+SLOWEST_BYTES_PER_S = 16 << 10
+MAX_FAILURES = 8  # in a row, without a new byte in between
+MAX_RETRY_AFTER_S = 60.0
+RETRIED_STATUS = (408, 429, 500, 502, 503, 504)
+
+
+def open_hub(
+    repo: str, revision: str | None, cache_dir: Path | None, sleep: Callable[[float], None] = time.sleep
+) -> Source:
+    """The checkpoint ``repo`` (``org/name``) at ``revision`` (default: the Hub's main branch).
+
+    Small files go to ``cache_dir``/hub (default: where Hugging Face tools keep them). Raises ModelNotFound, UnsupportedModel,
+    CorruptCheckpoint, or ModelError when the Hub cannot be reached and there is no complete download either.
+    """
+    from huggingface_hub import HfApi
+
+    name = repo if revision is None else f"{repo}@{revision}"
+    hub = HfApi(endpoint=endpoint(), library_name="shoal")
+    try:
+        info = _describe(hub, repo, revision, name, sleep)
+    except ModelNotFound:
+        raise
+    except ModelError as error:
+        return _open_downloaded(repo, revision, name, error)
+    commit = info.sha
+    sizes = {sibling.rfilename: sibling.size for sibling in info.siblings or ()}
+    if commit is None or "config.json" not in sizes:
+        raise ModelNotFound(f"{name} on the Hub has no config.json; name a model in Hugging Face layout")
+    directory, temporary = _small_files(hub, repo, commit, name, sizes, cache_dir, sleep)
+    weight_map = weight_map_of(name, directory, lambda file: file in sizes)
+    files = HubFiles(
+        hub, repo, commit, name, {file: size for file, size in sizes.items() if file.endswith(".safetensors")}, sleep
+    )
+    source = Source(name, directory, files, weight_map)
+    if temporary:
+        weakref.finalize(source, shutil.rmtree, temporary, ignore_errors=True)
+    return source
+
+
+def _describe(hub: Any, repo: str, revision: str | None, name: str, sleep: Callable[[float], None]) -> Any:
+    """huggingface_hub's ModelInfo: the commit and its files with their sizes."""
+    with _ours(name):
+        try:
+            return _patiently(
+                lambda: hub.model_info(repo, revision=revision, files_metadata=True, timeout=READ_TIMEOUT_S), sleep
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            if type(error).__name__ == "HFValidationError":
+                raise
+            raise ModelError(
+                f"{endpoint()} does not answer like the Hub ({one_line(error)}); check HF_ENDPOINT"
+            ) from None
+
+
+def endpoint() -> str:
+    """The Hub's address; ``HF_ENDPOINT`` names another."""
+    return os.environ.get("HF_ENDPOINT", "").rstrip("/") or "https://huggingface.co"
+
+
+class HubFiles:
+    """Weight files of one commit on the Hub. ``sleep`` is how it waits between attempts."""
+
+    parallel = 4
+    piece_bytes = 16 << 20
+
+    def __init__(
+        self,
+        hub: Any,
+        repo: str,
+        commit: str,
+        name: str,
+        sizes: dict[str, int | None],
+        sleep: Callable[[float], None],
+    ):
+        from huggingface_hub import hf_hub_url, try_to_load_from_cache
+        from huggingface_hub.utils import build_hf_headers
+
+        self.name = name
+        self.sleep = sleep
+        self._sizes = sizes
+        self._urls = {file: hf_hub_url(repo, file, revision=commit, endpoint=hub.endpoint) for file in sizes}
+        self._headers = {**build_hf_headers(library_name="shoal"), "Accept-Encoding": "identity"}
+        here = {file: try_to_load_from_cache(repo, file, revision=commit) for file in sizes}
+        self._here = {
+            file: Path(path) for file, path in here.items() if isinstance(path, str) and _size_of(path) == sizes[file]
+        }
+
+    def size(self, file: str) -> int:
+        if file not in self._sizes:
+            raise ModelNotFound(f"{self.name} on the Hub has no file {file}, which its index names")
+        size = self._sizes[file]
+        if size is None:
+            raise ModelError(f"{endpoint()} does not say how large {file} of {self.name} is; check HF_ENDPOINT")
+        return size
+
+    def read(self, file: str, start: int, end: int) -> Any:
+        """The bytes, by as many requests as it takes: a broken transfer goes on where it stopped. Raises ModelError when it gives up."""
+        if file in self._here:
+            return map_file(self._here[file], start, end)
+        data = bytearray(end - start)
+        done, failures = 0, 0
+        deadline = time.monotonic() + PATIENCE_S + len(data) / SLOWEST_BYTES_PER_S
+        while done < len(data):
+            transfer = _Transfer(self._urls[file], self._headers, start + done, end)
+            before = done
+            with _ours(self.name):
+                for piece in transfer:
+                    data[done : done + len(piece)] = piece
+                    done += len(piece)
+                    if time.monotonic() > deadline:
+                        break
+            if done < len(data):
+                failures = failures + 1 if done == before else 0
+                if failures > MAX_FAILURES or time.monotonic() > deadline:
+                    raise ModelError(
+                        f"{self.name}: the Hub at {endpoint()} gives no more of {file}: {transfer.problem}; try again later"
+                    )
+                log.warning("reading %s of %s again from byte %d: %s", file, self.name, start + done, transfer.problem)
+                self.sleep(transfer.pause_s or min(10.0, 0.25 * 2**failures) * random.uniform(0.5, 1.0))
+        return data
+
+
+class _Transfer:
+    """One GET of bytes ``start`` up to ``end``. Iterating yields what arrives; trouble that may pass ends it with a ``problem``."""
+
+    def __init__(self, url: str, headers: dict[str, str], start: int, end: int):
+        self.url, self.headers, self.start, self.end = url, headers, start, end
+        self.problem = "the connection closed early"
+        self.pause_s = 0.0
+
+    def __iter__(self) -> Iterator[bytes]:
+        from huggingface_hub.utils import get_session, hf_raise_for_status
+
+        httpx = _httpx()
+        headers = {**self.headers, "Range": f"bytes={self.start}-{self.end - 1}"}
+        timeout = httpx.Timeout(READ_TIMEOUT_S, connect=CONNECT_TIMEOUT_S)
+        try:
+            with get_session().stream("GET", self.url, headers=headers, timeout=timeout) as response:
+                if response.status_code in RETRIED_STATUS:
+                    self.problem = f"HTTP status {response.status_code}"
+                    self.pause_s = _retry_after_s(response.headers.get("Retry-After", ""))
+                    return
+                if response.status_code == 416:
+                    raise CorruptCheckpoint(f"{self.url} ends before byte {self.end}; the Hub said it was longer")
+                hf_raise_for_status(response)
+                self._check(response)
+                left = self.end - self.start
+                for piece in response.iter_raw():
+                    yield piece[:left]
+                    left -= min(left, len(piece))
+        except (httpx.TransportError, RuntimeError) as error:  # RuntimeError: the shared session was closed meanwhile
+            self.problem = one_line(error) or type(error).__name__
+
+    def _check(self, response: Any) -> None:
+        """Before the body is read: it must be the range that was asked for, not the whole file."""
+        if response.status_code != 206:
+            raise ModelError(
+                f"{self.url} ignores Range requests (status {response.status_code}); download the model and name its directory"
+            )
+        said = response.headers.get("Content-Range", "")
+        if not said.replace(" ", "").startswith(f"bytes{self.start}-{self.end - 1}/"):
+            raise ModelError(
+                f"{self.url} answered range {said!r}, expected bytes {self.start}-{self.end - 1}; try another mirror"
+            )
+        if response.headers.get("Content-Encoding", "identity") != "identity":
+            raise ModelError(
+                f"{self.url} answered a range in another encoding, which has no byte positions; try another mirror"
+            )
+
+
+def _small_files(
+    hub: Any,
+    repo: str,
+    commit: str,
+    name: str,
+    sizes: dict[str, int | None],
+    cache_dir: Path | None,
+    sleep: Callable[[float], None],
+) -> tuple[Path, str | None]:
+    """The directory that configuration, tokenizer and index were put in; and above it, where that is to go with the Source, what to remove."""
+    wanted = [file for file in SMALL_FILES if file in sizes]
+    for file in wanted:
+        if (sizes[file] or 0) > MAX_ASSET_BYTES:
+            raise CorruptCheckpoint(f"{name}: {file} has {sizes[file]} bytes, expected no more than {MAX_ASSET_BYTES}")
+
+    def fetch(into: str | None) -> Path:
+        with _ours(name), _no_progress_bars():
+            got = [
+                _patiently(partial(hub.hf_hub_download, repo, file, revision=commit, cache_dir=into), sleep)
+                for file in wanted
+            ]
+        return Path(got[0]).parent
+
+    try:
+        return fetch(None if cache_dir is None else str(cache_dir / "hub")), None
+    except OSError as error:
+        log.warning("cannot keep the small files of %s: %s; using a temporary directory", name, one_line(error))
+    temporary = tempfile.mkdtemp(prefix="shoal-hub-")
+    return fetch(temporary), temporary
+
+
+def _open_downloaded(repo: str, revision: str | None, name: str, why: ModelError) -> Source:
+    """A complete download that Hugging Face tools have left on this machine; ``why`` is raised where there is none."""
+    from huggingface_hub import snapshot_download
+
+    try:
+        directory = Path(snapshot_download(repo, revision=revision, local_files_only=True))
+        weight_map = weight_map_of(name, directory, lambda file: (directory / file).is_file())
+        source = Source(name, directory, LocalFiles(directory), weight_map)
+    except (OSError, ShoalError, ValueError):
+        raise why from None
+    log.warning("%s; using the download of %s in %s", why, name, directory)
+    return source
+
+
+def _patiently(call: Callable[[], Any], sleep: Callable[[float], None], attempts: int = 4) -> Any:
+    """``call`` again after trouble that may pass, a few times."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    httpx = _httpx()
+    for attempt in range(1, attempts + 1):
+        try:
+            return call()
+        except HfHubHTTPError as error:
+            if error.response.status_code not in RETRIED_STATUS or attempt == attempts:
+                raise
+            pause_s = _retry_after_s(error.response.headers.get("Retry-After", ""))
+        except httpx.ConnectError:
+            raise  # nobody there: the user wants to know now
+        except httpx.TransportError:
+            if attempt == attempts:
+                raise
+            pause_s = 0.0
+        sleep(pause_s or 0.25 * 2**attempt)
+    raise AssertionError("unreachable")
+
+
+@contextmanager
+def _ours(name: str) -> Iterator[None]:
+    """The table of the Hub's errors and ours. Plain OSErrors (disk full, no permission) pass."""
+    from huggingface_hub import errors
+
+    httpx = _httpx()
+    try:
+        yield
+    except errors.GatedRepoError:
+        raise ModelNotFound(
+            f"{name} is gated: accept its terms at {endpoint()}/{name.partition('@')[0]}, then `hf auth login` or set HF_TOKEN"
+        ) from None
+    except errors.RevisionNotFoundError:
+        raise ModelNotFound(
+            f"{name}: the Hub has the model but no such revision; give a branch, tag or commit"
+        ) from None
+    except errors.RepositoryNotFoundError:
+        raise ModelNotFound(
+            f"the Hub has no model {name}, or it is private: check the name, or `hf auth login` (no local directory has that name either)"
+        ) from None
+    except errors.LocalEntryNotFoundError as error:
+        raise ModelError(f"cannot reach the Hub at {endpoint()} for {name}: {one_line(error)}") from None
+    except errors.EntryNotFoundError as error:
+        raise ModelNotFound(f"{name}: {one_line(error)}") from None
+    except errors.HFValidationError as error:
+        raise ModelNotFound(f"{name!r} is not a Hub id: {one_line(error)}") from None
+    except errors.HfHubHTTPError as error:
+        status = error.response.status_code
+        hint = "check HF_TOKEN" if status in (401, 403) else "try again later, or name a local directory"
+        raise ModelError(f"the Hub at {endpoint()} answered {name} with status {status}; {hint}") from None
+    except (httpx.HTTPError, httpx.InvalidURL, errors.OfflineModeIsEnabled, errors.FileMetadataError) as error:
+        detail = one_line(error) or type(error).__name__
+        raise ModelError(
+            f"cannot reach the Hub at {endpoint()} for {name}: {detail}; check the network, or name a local directory"
+        ) from None
+
+
+@contextmanager
+def _no_progress_bars() -> Iterator[None]:
+    """Our standard error carries structured logs: no bars of others between them."""
+    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+
+    if are_progress_bars_disabled():
+        yield
+        return
+    disable_progress_bars()
+    try:
+        yield
+    finally:
+        enable_progress_bars()
+
+
+def _httpx() -> Any:
+    """The HTTP library that huggingface_hub uses: httpx before its version 2, httpx2 since."""
+    from huggingface_hub.utils import get_session
+
+    return importlib.import_module(type(get_session()).__module__.partition(".")[0])
+
+
+def _size_of(path: str) -> int | None:
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return None
+
+
+def _retry_after_s(header: str) -> float:
+    return min(MAX_RETRY_AFTER_S, float(header)) if header.strip().isdigit() else 0.0

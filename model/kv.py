@@ -1,0 +1,41 @@
+"""The memory behind a Peer's Pages: keys and values of every Block of its Span. Knows no Seats; who owns which Page is
+the PagePool's.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from kernels.types import PAGE_SIZE
+from model.config import ModelConfig
+from model.parameters import Profile
+from swarm.span import Span
+
+
+class KVCache:
+    """``k(block)`` and ``v(block)`` are [pages, PAGE_SIZE, kv_heads, head_dim], FP16 in c8 and FP32 in f32.
+
+    Memory is only touched where Pages are used: the operating system gives zeroed memory page by page.
+    """
+
+    def __init__(self, config: ModelConfig, span: Span, num_pages: int, profile: Profile):
+        dtype = torch.float16 if profile == "c8" else torch.float32
+        shape = (len(span), 2, num_pages, PAGE_SIZE, config.num_kv_heads, config.head_dim)
+        self.span, self.num_pages = span, num_pages
+        self._store = torch.zeros(shape, dtype=dtype)
+
+    def k(self, block: int) -> Tensor:
+        return self._store[block - self.span.start, 0]
+
+    def v(self, block: int) -> Tensor:
+        return self._store[block - self.span.start, 1]
+
+    @property
+    def nbytes(self) -> int:
+        return self._store.numel() * self._store.element_size()
+
+
+def kv_bytes_per_token(config: ModelConfig, span: Span, profile: Profile) -> int:
+    """What one token slot costs in all Blocks of ``span``."""
+    return len(span) * 2 * config.kv_size * (2 if profile == "c8" else 4)

@@ -1,0 +1,89 @@
+"""What a Span is made of once it is in memory: the operands of its Blocks and Ends. Knows no file, no dtype of a
+checkpoint, no arithmetic.
+
+A matrix is a ``kernels.types.Linear`` in profile c8 and a ``FloatLinear`` in profile f32; everything else is FP32 in
+both. ``quantize`` makes these from a checkpoint's tensors, ``weights`` fetches the tensors, ``cache`` keeps the result
+on disk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from kernels.types import Linear
+
+Profile = Literal["c8", "f32"]
+PROFILES: tuple[Profile, ...] = ("c8", "f32")
+
+
+@dataclass(frozen=True, eq=False)
+class FloatLinear:
+    """A matrix of profile f32: ``x @ weight.T + bias``."""
+
+    weight: Tensor  # f32 [out, in]
+    bias: Tensor | None = None  # f32 [out]
+
+    @property
+    def in_features(self) -> int:
+        return self.weight.shape[1]
+
+    @property
+    def out_features(self) -> int:
+        return self.weight.shape[0]
+
+
+AnyLinear = Linear | FloatLinear
+
+
+@dataclass(frozen=True, eq=False)
+class BlockWeights:
+    """One Block. ``qkv`` holds the rows of q, then k, then v; ``gate_up`` those of gate, then up."""
+
+    norm1: Tensor  # f32 [hidden]
+    qkv: AnyLinear
+    o: AnyLinear
+    norm2: Tensor  # f32 [hidden]
+    gate_up: AnyLinear
+    down: AnyLinear
+    q_norm: Tensor | None = None  # f32 [head_dim]
+    k_norm: Tensor | None = None  # f32 [head_dim]
+
+
+@dataclass(frozen=True, eq=False)
+class EndsWeights:
+    """Those Ends that touch the Span: ``embedding`` before Block 0, ``norm`` and ``head`` after the last. Tied: ``head
+    is embedding``.
+    """
+
+    embedding: AnyLinear | None = None  # [vocab, hidden]
+    norm: Tensor | None = None  # f32 [hidden]
+    head: AnyLinear | None = None  # [vocab, hidden]
+
+
+@dataclass(frozen=True, eq=False)
+class SpanWeights:
+    blocks: tuple[BlockWeights, ...]
+    ends: EndsWeights = EndsWeights()
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of distinct tensors; what is shared counts once."""
+        found: dict[int, int] = {}
+        for part in (*self.blocks, self.ends):
+            for tensor in tensors(part):
+                found[tensor.data_ptr()] = tensor.numel() * tensor.element_size()
+        return sum(found.values())
+
+
+def tensors(part: BlockWeights | EndsWeights) -> Iterator[Tensor]:
+    """Every tensor of a Block or of the Ends, in the order of the fields."""
+    for value in vars(part).values():
+        if isinstance(value, torch.Tensor):
+            yield value
+        elif isinstance(value, Linear | FloatLinear):
+            yield from (inner for inner in vars(value).values() if isinstance(inner, torch.Tensor))

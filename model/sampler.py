@@ -1,0 +1,112 @@
+"""Drawing the next token from logits: the same token on every machine, whenever the step is computed again.
+
+Greedy is the largest logit, the lowest id where several are equal. Otherwise logits pass through penalties,
+temperature, top_k, top_p and min_p, in this order, and chance decides: 64 bits of a hash of (seed, position), nothing
+else.
+
+**Integers.** Probabilities are not floats here. ``w_i = floor(2^40 * exp(l_i - max))`` with the exponential of profile
+c8; sums of such integers are exact in any order, so top_p's threshold and the draw itself are comparisons of integers.
+A token whose weight is below 2^-40 of the most likely one's is never drawn. Equal weights are ordered by id. top_k,
+top_p and min_p each keep the first so many of that order; top_p counts what top_k left, as transformers does.
+
+**logprobs** are those of the model's own distribution, before penalties, temperature and filters, as vLLM's are by
+default. Their one logarithm is ``decimal``'s, so that they too are the same everywhere.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Context, Decimal
+
+import torch
+from torch import Tensor
+
+from kernels.elementary import exp
+from swarm.errors import BadNumbers
+from swarm.sampling import SamplingParams
+
+_UNIT_BITS = 40
+_LEAST_TEMPERATURE = 2.0**-100
+_CONTEXT = Context(prec=30)
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """``logprob`` and ``top`` only where asked for; ``top`` is (token id, logprob), most likely first."""
+
+    token_id: int
+    logprob: float | None = None
+    top: tuple[tuple[int, float], ...] = ()
+
+
+def draw(logits: Tensor, params: SamplingParams, position: int, history: Sequence[int], prompt_tokens: int) -> Drawn:
+    """The token at ``position``. ``logits`` is f32 [vocab]; ``history`` the prompt's and answer's tokens before it,
+    where ``params.needs_history``; its first ``prompt_tokens`` are the prompt. Raises BadNumbers for NaN or infinity.
+    """
+    if not bool(torch.isfinite(logits).all()):
+        raise BadNumbers(f"logits at position {position} are not finite")
+    adjusted = _penalised(logits, params, history, prompt_tokens) if params.needs_history else logits
+    if params.greedy:
+        token_id = int(torch.argmax(adjusted))  # torch promises the first of equals
+    else:
+        token_id = _choose(adjusted, params, _chance(params.seed, position))
+    if params.logprobs is None:
+        return Drawn(token_id)
+    return _with_logprobs(token_id, logits, params.logprobs)
+
+
+def _penalised(logits: Tensor, params: SamplingParams, history: Sequence[int], prompt_tokens: int) -> Tensor:
+    logits = logits.clone()
+    if params.repetition_penalty != 1.0 and history:
+        ids = torch.tensor(sorted(set(history)), dtype=torch.int64)
+        seen, penalty = logits[ids], torch.tensor(params.repetition_penalty, dtype=torch.float32)
+        logits[ids] = torch.where(seen < 0, seen * penalty, seen / penalty)
+    answer = Counter(history[prompt_tokens:])
+    if answer:
+        ids = torch.tensor(list(answer), dtype=torch.int64)
+        counts = torch.tensor(list(answer.values()), dtype=torch.float32)
+        logits[ids] = logits[ids] - params.presence_penalty - counts * params.frequency_penalty
+    return logits
+
+
+def _choose(logits: Tensor, params: SamplingParams, chance: int) -> int:
+    """``chance`` is uniform in 0 .. 2^64 - 1."""
+    temperature = torch.tensor(max(params.temperature, _LEAST_TEMPERATURE), dtype=torch.float32)
+    relative = (logits - logits.max()) / temperature
+    weights = (exp(relative).double() * 2.0**_UNIT_BITS).to(torch.int64)
+    ids = torch.nonzero(weights).squeeze(1)
+    weights, order = torch.sort(weights[ids], descending=True, stable=True)
+    ids = ids[order]
+    if params.top_k:
+        weights = weights[: params.top_k]
+    reached = weights.cumsum(0)
+    if params.top_p < 1.0:
+        numerator, denominator = params.top_p.as_integer_ratio()
+        threshold = -(-numerator * int(reached[-1]) // denominator)
+        reached = reached[: int((reached < threshold).sum()) + 1]
+    if params.min_p > 0.0:
+        numerator, denominator = params.min_p.as_integer_ratio()
+        least = -(-numerator * int(weights[0]) // denominator)
+        reached = reached[: int((weights[: len(reached)] >= least).sum())]
+    mark = chance * int(reached[-1]) >> 64
+    return int(ids[int((reached <= mark).sum())])
+
+
+def _chance(seed: int, position: int) -> int:
+    digest = hashlib.sha256(b"shoal draw" + seed.to_bytes(8, "little") + position.to_bytes(8, "little")).digest()
+    return int.from_bytes(digest[:8], "little")
+
+
+def _with_logprobs(token_id: int, logits: Tensor, count: int) -> Drawn:
+    relative = logits - logits.max()
+    total = int((exp(relative).double() * 2.0**_UNIT_BITS).to(torch.int64).sum())
+    log_total = float(_CONTEXT.ln(_CONTEXT.divide(Decimal(total), Decimal(1 << _UNIT_BITS))))
+
+    def logprob(index: int) -> float:
+        return float(relative[index]) - log_total
+
+    order = torch.sort(logits, descending=True, stable=True).indices[:count].tolist() if count else []
+    return Drawn(token_id, logprob(token_id), tuple((index, logprob(index)) for index in order))

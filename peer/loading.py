@@ -1,0 +1,66 @@
+"""From what the user named to a Runner, on the compute thread. Imports torch only when called."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from model.assets import Asset, read_assets
+from model.config import ModelConfig, read_config
+from peer.config import PeerConfig
+from swarm.errors import ShoalError
+from swarm.peerinfo import ModelRef
+from swarm.span import Span
+
+if TYPE_CHECKING:
+    from model.source import Source
+    from peer.runner import Runner
+
+Progress = Callable[[int, int], None]  # done, total
+
+
+class Abandoned(ShoalError):
+    """The process was told to leave while it was loading."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model that was found and understood, none of its Blocks loaded."""
+
+    source: Source
+    config: ModelConfig
+    ref: ModelRef
+    assets: Sequence[Asset]
+
+
+def open_checkpoint(config: PeerConfig) -> Checkpoint:
+    """Read what is small of the model. Raises ModelError and UsageError."""
+    from model.fingerprint import fingerprint
+    from model.source import DEFAULT_MODEL, open_source
+
+    source = open_source(config.model or DEFAULT_MODEL, config.revision, config.cache)
+    model_config = read_config(source.directory, source.name)
+    ref = ModelRef(model_config.name, fingerprint(source, model_config), model_config.num_blocks)
+    return Checkpoint(source, model_config, ref, read_assets(source.directory))
+
+
+def load(
+    checkpoint: Checkpoint, span: Span, config: PeerConfig, num_pages: int, progress: Progress, abandon: threading.Event
+) -> Runner:
+    """Read, quantise and keep the Span. ``abandon`` set ends it at the next tensor with Abandoned."""
+    from model.span_model import SpanModel
+
+    from peer.runner import Runner
+
+    def advanced(done: int, total: int) -> None:
+        if abandon.is_set():
+            raise Abandoned("told to leave while loading")
+        progress(done, total)
+
+    cache: Path | None = config.cache
+    return Runner(
+        SpanModel.load(checkpoint.source, checkpoint.config, span, config.profile, num_pages, cache, advanced)
+    )

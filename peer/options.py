@@ -1,0 +1,82 @@
+"""The command line of ``peer.serve`` → PeerConfig. Imports nothing slow: ``--help`` and mistakes answer at once."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from peer.config import DEFAULT_KV_TOKENS, PROFILES, Address, PeerConfig
+from peer.log import LEVELS
+from swarm.errors import UsageError
+from swarm.span import Span
+
+SWARM_VARIABLE = "SHOAL_SWARM"
+
+
+def parse(argv: Sequence[str] | None, environ: Mapping[str, str] = os.environ) -> PeerConfig:
+    """Raises UsageError for what cannot be meant; argparse itself exits: 2 for unknown options, 0 after --help."""
+    given = {name: value for name, value in vars(_parser().parse_args(argv)).items() if value is not None}
+    given["join"] = tuple(given.get("join") or environ.get(SWARM_VARIABLE, "").replace(",", " ").split())
+    for name in ("listen", "announce", "dht_listen", "http"):
+        if name in given:
+            given[name] = Address.parse(given[name], f"--{name.replace('_', '-')}")
+    if "blocks" in given:
+        given["blocks"] = Span.parse(given["blocks"])
+    for name in ("identity", "cache"):
+        if name in given:
+            given[name] = Path(given[name]).expanduser()
+    for address in given["join"]:
+        if not address.startswith("/"):
+            example = "/ip4/192.0.2.1/tcp/31337/p2p/Qm…"
+            raise UsageError(
+                f"cannot join {address[:80]!r}; copy an address from a peer's ready line, such as {example}"
+            )
+    return PeerConfig(**given)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m peer.serve",
+        description="Serve a span of blocks to a Shoal swarm. Prints one JSON line when ready; logs to stderr.",
+        epilog="Without --join it starts a new swarm. Others join with the addresses in its ready line.",
+    )
+    model = parser.add_argument_group("what to serve")
+    model.add_argument(
+        "--model", metavar="DIR|ID", help="a directory in Hugging Face layout, or a Hub id (default: the sample model)"
+    )
+    model.add_argument("--revision", help="branch, tag or commit of the Hub model")
+    model.add_argument("--blocks", metavar="START:END", help="the span (default: what the swarm lacks most)")
+    model.add_argument(
+        "--max-blocks", type=int, metavar="N", help="longest span to choose (default: half of the free memory)"
+    )
+    model.add_argument("--profile", choices=PROFILES, help="arithmetic: c8 is INT8 and exact, f32 plain (default: c8)")
+    model.add_argument(
+        "--cache", metavar="DIR", help="where quantised weights are kept (default: the user's cache directory)"
+    )
+    swarm = parser.add_argument_group("the swarm")
+    swarm.add_argument(
+        "--join", nargs="+", action="extend", metavar="MADDR",
+        help=f"addresses from another peer's ready line (default: ${SWARM_VARIABLE})",
+    )  # fmt: skip
+    swarm.add_argument("--listen", metavar="HOST:PORT", help="for clients; port 0: any (default: 127.0.0.1:0)")
+    swarm.add_argument(
+        "--announce", metavar="HOST:PORT", help="how others reach it, where that is not what it listens on"
+    )
+    swarm.add_argument("--dht-listen", metavar="HOST:PORT", help="for the DHT (default: any port of --listen's host)")
+    swarm.add_argument("--identity", metavar="DIR", help="keep the peer's key there (default: a fresh one every start)")
+    limits = parser.add_argument_group("limits")
+    limits.add_argument(
+        "--kv-tokens", type=int, metavar="N",
+        help=f"KV cache, tokens of all sessions (default: {DEFAULT_KV_TOKENS}, or a quarter of the free memory)",
+    )  # fmt: skip
+    limits.add_argument("--max-sessions", type=int, metavar="N", help="default: 64")
+    limits.add_argument("--threads", type=int, metavar="N", help="of the computation (default: all cores)")
+    limits.add_argument(
+        "--drain-s", type=float, metavar="S", help="how long sessions may finish after SIGTERM (default: 10)"
+    )
+    watch = parser.add_argument_group("watching it")
+    watch.add_argument("--http", metavar="HOST:PORT", help="serve /healthz and /readyz")
+    watch.add_argument("--log-level", choices=LEVELS, help="default: info")
+    return parser

@@ -1,0 +1,278 @@
+"""The life of a Peer, as one coroutine. Puts the parts together, in order; each step undoes itself on the way out.
+
+ports bound → model understood, swarm joined → Span chosen, announced as JOINING → loaded, probed → gRPC answers
+→ announced as READY → ready line … leave() … DRAINING, no new Seats → Sessions finish → withdrawn → Links closed
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+import sys
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING, Any, TextIO
+
+import structlog
+
+from peer.announcer import Announcer
+from peer.capacity import blocks_that_fit, free_bytes, kv_tokens_that_fit
+from peer.claim import Claim
+from peer.config import DEFAULT_KV_TOKENS, Address, PeerConfig
+from peer.desk import Desk
+from peer.engine import Computing, Engine
+from peer.identity import Identity, load_identity
+from peer.loading import Checkpoint, load, open_checkpoint
+from peer.pages import PagePool
+from peer.probe import measure_block_s
+from peer.progress import progress
+from peer.reach import announced_address, software_version
+from peer.scheduler import Scheduler
+from peer.seats import Seats, Terms
+from peer.server import GrpcServer, HttpServer
+from peer.service import Service, asset_refs
+from proto.frames import Limits
+from proto.messages import Hello, Info
+from swarm.clock import Clock
+from swarm.errors import UsageError
+from swarm.peerinfo import PeerState
+from swarm.placement import choose_span
+from swarm.span import Span
+from swarm.view import SwarmView
+
+if TYPE_CHECKING:
+    from dht.directory import Directory
+
+SWEEP_EVERY_S = 1.0
+ANNOUNCE_AGAIN_S = 1.0
+DRAIN_LOOK_S = 0.05
+GOODBYE_S = 3.0  # for the swarm to take note that this Peer leaves
+LINKS_END_S = 1.0  # for Links to write what is queued
+CLAIM_S = 45.0  # how long what Info says may be believed
+
+log = structlog.get_logger("peer.serving")
+
+
+class Serving:
+    """``run`` returns when the Peer has left; ``leave`` asks it to. A cancelled ``run`` leaves at once."""
+
+    def __init__(self, config: PeerConfig, clock: Clock, output: TextIO = sys.stdout):
+        self._config = config
+        self._clock = clock
+        self._output = output
+        self._claim: Claim | None = None
+        self._leaving = asyncio.Event()
+
+    @property
+    def ready(self) -> bool:
+        return self._claim is not None and self._claim.state is PeerState.READY
+
+    def leave(self) -> None:
+        self._leaving.set()
+
+    async def run(self) -> None:
+        config = self._config
+        async with AsyncExitStack() as stack:
+            server = GrpcServer()
+            listening = server.bind(config.listen)
+            stack.push_async_callback(server.stop, 0.0)
+            if config.http is not None:
+                http = HttpServer(self._status, lambda: self.ready)
+                answering = await http.start(config.http)
+                stack.push_async_callback(http.stop)
+                log.info("http answers", address=str(answering))
+            identity = load_identity(config.identity)
+            stack.callback(identity.close)
+            engine = Engine(Scheduler(prefill_tokens=config.max_chunk_tokens, max_decodes=config.max_sessions))
+            stack.callback(engine.close)
+            checkpoint, directory = await self._find(engine, identity, stack)
+            span = await self._span(checkpoint, directory)
+            desk = Desk(self._seats(checkpoint, span), engine)
+            claim = Claim(
+                peer_id=identity.peer_id,
+                instance=secrets.randbits(63),
+                address=str(announced_address(listening, config.announce)),
+                version=software_version(),
+                desk=desk,
+            )
+            self._claim = claim
+            announcer = Announcer(directory, claim.info, self._clock)
+            stack.push_async_callback(_briefly, announcer.withdraw)
+            async with _background(announcer.run(), self._sweep(desk)):
+                runner = await self._load(checkpoint, span, engine, desk.seats, stack)
+                hidden_size = checkpoint.config.hidden_size
+                claim.block_s = await measure_block_s(desk.seats, engine, runner, hidden_size, self._clock)
+                async with _background(_pump(engine, runner, desk)):
+                    await server.start(self._service(claim, checkpoint))
+                    await server.set_serving(True)
+                    claim.state = PeerState.READY
+                    while not await announcer.announce_now():
+                        await self._clock.sleep(ANNOUNCE_AGAIN_S)
+                    self._say_ready(claim, directory)
+                    await self._leaving.wait()
+                    await self._drain(claim, announcer, server)
+
+    async def _find(self, engine: Engine, identity: Identity, stack: AsyncExitStack) -> tuple[Checkpoint, Directory]:
+        """Understand the model and join the swarm, side by side."""
+        from dht.node import HivemindDirectory  # slow, and it imports torch: before another thread does
+
+        config = self._config
+        host = config.dht_listen or Address(config.listen.host, 0)
+        announce = Address(config.announce.host, host.port) if config.announce and host.port else None
+
+        async def join() -> Directory:
+            directory = await HivemindDirectory.create(
+                listen=str(host),
+                announce=None if announce is None else str(announce),
+                join=config.join,
+                identity_path=identity.p2p_key_path,
+            )
+            stack.push_async_callback(directory.close)
+            return directory
+
+        async with asyncio.TaskGroup() as both:
+            opening = both.create_task(engine.call(open_checkpoint, config))
+            joining = both.create_task(join())
+        return opening.result(), joining.result()
+
+    async def _span(self, checkpoint: Checkpoint, directory: Directory) -> Span:
+        """``--blocks``, or what the swarm lacks most. Peers that are still loading count as if they were there."""
+        config, ref = self._config, checkpoint.ref
+        if config.blocks is not None:
+            if config.blocks.end > ref.num_blocks:
+                raise UsageError(
+                    f"--blocks {config.blocks} lies outside {ref.name}, which has {ref.num_blocks} blocks; "
+                    f"choose from 0:{ref.num_blocks}"
+                )
+            return config.blocks
+        fitting = blocks_that_fit(checkpoint.config, config.profile, free_bytes())
+        view = await directory.view(ref)
+        coming = [p.with_state(PeerState.READY) if p.state is PeerState.JOINING else p for p in view.peers]
+        span = choose_span(
+            SwarmView(ref, tuple(coming), view.taken_at), min(config.max_blocks or fitting, ref.num_blocks)
+        )
+        log.info("span chosen", blocks=str(span), fitting=fitting, peers=len(coming))
+        return span
+
+    def _seats(self, checkpoint: Checkpoint, span: Span) -> Seats:
+        from kernels.types import PAGE_SIZE
+
+        config, model = self._config, checkpoint.config
+        wanted = config.kv_tokens
+        if wanted is None:
+            wanted = kv_tokens_that_fit(model, config.profile, len(span), DEFAULT_KV_TOKENS, free_bytes())
+        terms = Terms(
+            checkpoint.ref,
+            span,
+            config.profile,
+            model.max_positions,
+            page_size=PAGE_SIZE,
+            max_sessions=config.max_sessions,
+            max_chunk_tokens=config.max_chunk_tokens,
+            lease_s=config.lease_s,
+        )
+        return Seats(terms, PagePool(-(-wanted // PAGE_SIZE)), self._clock)
+
+    async def _load(
+        self, checkpoint: Checkpoint, span: Span, engine: Engine, seats: Seats, stack: AsyncExitStack
+    ) -> Computing:
+        abandon = threading.Event()
+        stack.callback(abandon.set)
+        num_pages = seats.kv_tokens // seats.terms.page_size
+        with progress(f"loading blocks {span} of {checkpoint.ref.name}") as advanced:
+            return await engine.call(load, checkpoint, span, self._config, num_pages, advanced, abandon)
+
+    def _service(self, claim: Claim, checkpoint: Checkpoint) -> Service:
+        model, config = checkpoint.config, self._config
+        limits = Limits(
+            hidden_size=model.hidden_size, vocab_size=model.vocab_size, max_chunk_tokens=config.max_chunk_tokens
+        )
+        assets = asset_refs(checkpoint.assets)
+
+        def info() -> Info:
+            now = claim.info(self._clock.wall() + CLAIM_S)
+            return Info(now, assets, model.hidden_size, model.vocab_size, model.max_positions, model.eos_token_ids)
+
+        hello = Hello(claim.version, claim.peer_id)
+        return Service(claim.desk, hello, limits, info, checkpoint.assets, max_links=config.max_links)
+
+    async def _sweep(self, desk: Desk) -> None:
+        while True:
+            await self._clock.sleep(SWEEP_EVERY_S)
+            desk.sweep()
+
+    def _say_ready(self, claim: Claim, directory: Directory) -> None:
+        info = claim.info(0.0)
+        line = {
+            "event": "ready",
+            "peer_id": info.peer_id,
+            "model": info.model.name,
+            "blocks": [info.span.start, info.span.end],
+            "address": info.address,
+            "join": list(directory.addresses),
+        }
+        log.info("ready", peer=str(info), address=info.address, kv_tokens=info.kv_tokens, block_s=info.block_s)
+        print(json.dumps(line), file=self._output, flush=True)
+
+    async def _drain(self, claim: Claim, announcer: Announcer, server: GrpcServer) -> None:
+        desk = claim.desk
+        log.info("draining", sessions=len(desk.seats), seconds=self._config.drain_s)
+        desk.drain()
+        claim.state = PeerState.DRAINING
+        await server.set_serving(False)
+        await _briefly(announcer.announce_now)
+        deadline = self._clock.monotonic() + self._config.drain_s
+        while len(desk.seats) and self._clock.monotonic() < deadline:
+            await self._clock.sleep(DRAIN_LOOK_S)
+        await _briefly(announcer.withdraw)
+        if len(desk.seats):
+            log.warning("sessions are sent away", sessions=len(desk.seats))
+        desk.evict()
+        desk.hang_up()
+        await server.stop(LINKS_END_S)
+
+    def _status(self) -> dict[str, Any]:
+        claim = self._claim
+        if claim is None:
+            return {"state": "STARTING"}
+        info = claim.info(0.0)
+        return {
+            "state": info.state.name,
+            "peer_id": info.peer_id,
+            "model": info.model.name,
+            "blocks": [info.span.start, info.span.end],
+            "address": info.address,
+            "sessions": info.sessions,
+            "links": claim.desk.num_links,
+            "kv_tokens": info.kv_tokens,
+            "kv_tokens_free": info.kv_tokens_free,
+            "queue_tokens": info.queue_tokens,
+        }
+
+
+async def _pump(engine: Engine, runner: Computing, desk: Desk) -> None:
+    async for outputs in engine.outputs(runner):
+        desk.deliver(outputs)
+
+
+@asynccontextmanager
+async def _background(*coroutines: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Run these beside the body and end them with it. One that fails ends the body."""
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(coroutine) for coroutine in coroutines]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+
+
+async def _briefly(goodbye: Callable[[], Coroutine[Any, Any, object]]) -> None:
+    """Whoever leaves does not wait long for a swarm that does not listen."""
+    try:
+        async with asyncio.timeout(GOODBYE_S):
+            await goodbye()
+    except TimeoutError:
+        log.warning("the swarm did not take note in time; the record will expire", seconds=GOODBYE_S)

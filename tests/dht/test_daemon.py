@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import pytest
+
+from dht.daemon import Daemon, first_port, maddr, split_address
+from swarm.errors import SwarmError, UsageError
+
+
+@pytest.mark.parametrize(
+    ("text", "address", "multiaddr"),
+    [
+        ("0.0.0.0:31337", ("0.0.0.0", 31337), "/ip4/0.0.0.0/tcp/31337"),
+        ("[::1]:5", ("::1", 5), "/ip6/::1/tcp/5"),
+        ("peer.example.org:4000", ("peer.example.org", 4000), "/dns4/peer.example.org/tcp/4000"),
+    ],
+)
+def test_an_address_becomes_a_multiaddr(text: str, address: tuple[str, int], multiaddr: str):
+    assert split_address(text) == address
+    assert maddr(address) == multiaddr
+
+
+@pytest.mark.parametrize(
+    "text", ["", "localhost", ":80", "host:", "host:port", "host:65536", "::1:80", "a b:1", "host:1 "]
+)
+def test_what_is_not_an_address_is_refused_with_an_example(text: str):
+    with pytest.raises(UsageError, match="host:port, for example"):
+        split_address(text)
+
+
+def test_the_port_is_found_in_a_multiaddr():
+    assert first_port(["/unix/x", "/ip4/1.2.3.4/tcp/77/p2p/Q"]) == 77
+    assert first_port([]) is None
+
+
+async def test_a_daemon_that_cannot_be_run_is_one_clear_error(tmp_path):
+    with pytest.raises(SwarmError, match="cannot start the p2p daemon .*reinstall hivemind"):
+        await Daemon.start(tmp_path / "p2pd", listen=None, timeout_s=5)
+
+
+async def test_the_last_words_of_a_daemon_that_ends_at_once_are_told(tmp_path):
+    binary = tmp_path / "p2pd"
+    binary.write_text("#!/bin/sh\necho starting\necho no luck today\n")
+    binary.chmod(0o700)
+    with pytest.raises(SwarmError, match="did not start: no luck today"):
+        await Daemon.start(binary, listen=None, timeout_s=5)
+
+
+async def test_a_daemon_that_never_gets_ready_is_ended(tmp_path):
+    binary = tmp_path / "p2pd"
+    binary.write_text("#!/bin/sh\nexec sleep 1000\n")
+    binary.chmod(0o700)
+    with pytest.raises(SwarmError, match=r"within 0\.2 s"):
+        await Daemon.start(binary, listen=None, timeout_s=0.2)

@@ -1,0 +1,161 @@
+import os
+import resource
+import threading
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+
+from model.cache import ABANDONED_S, Cache
+
+FINGERPRINT = "00112233445566778899aabbccddeeff"
+
+
+def tensors(seed: int = 0) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        "qkv.weight": torch.randint(-127, 128, (48, 128), generator=generator, dtype=torch.int8),
+        "qkv.scale": torch.rand(48, 2, generator=generator).half(),
+        "norm1": torch.randn(33, generator=generator),
+    }
+
+
+def same(one: dict[str, torch.Tensor] | None, other: dict[str, torch.Tensor]) -> bool:
+    return one is not None and one.keys() == other.keys() and all(one[name].equal(other[name]) for name in other)
+
+
+@contextmanager
+def files_limited_to(size: int):
+    """What a full disk does to a writer: the write that goes past ``size`` fails."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.fixture
+def cache(tmp_path) -> Cache:
+    return Cache(tmp_path, FINGERPRINT)
+
+
+def test_what_is_stored_is_loaded(cache):
+    assert cache.load("block-0001") is None
+    cache.store("block-0001", tensors())
+    assert same(cache.load("block-0001"), tensors())
+    assert cache.load("block-0002") is None
+
+
+def test_the_file_is_plain_safetensors(cache):
+    cache.store("head", tensors())
+    with safe_open(cache.path("head"), framework="pt") as file:
+        assert same({name: file.get_tensor(name) for name in file.keys()}, tensors())  # noqa: SIM118
+
+
+def test_tensors_are_mapped_not_copied_and_aligned(cache):
+    cache.store("head", tensors())
+    loaded = cache.load("head")
+    assert loaded is not None
+    if Path("/proc/self/maps").exists():
+        assert str(cache.path("head")) in Path("/proc/self/maps").read_text()
+    assert loaded["qkv.weight"].data_ptr() % 64 == 0
+
+
+def test_changing_a_loaded_tensor_leaves_the_file_alone(cache):
+    cache.store("head", tensors())
+    loaded = cache.load("head")
+    assert loaded is not None
+    loaded["norm1"].zero_()
+    assert same(cache.load("head"), tensors())
+
+
+def damage_nothing_but_one_byte_at(position: float):
+    def damage(path: Path) -> None:
+        data = bytearray(path.read_bytes())
+        data[int(position * (len(data) - 1))] ^= 1
+        path.write_bytes(data)
+
+    return damage
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        *[damage_nothing_but_one_byte_at(position) for position in (0.0, 0.01, 0.05, 0.5, 0.9, 1.0)],
+        lambda path: path.write_bytes(b""),
+        lambda path: path.write_bytes(b"\xff" * 100),
+        lambda path: path.write_bytes(path.read_bytes()[:-1]),
+        lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
+        lambda path: path.write_bytes(path.read_bytes() + b"\0"),
+    ],
+)
+def test_a_damaged_file_is_noticed_reported_and_replaced(cache, damage, caplog):
+    cache.store("block-0001", tensors())
+    damage(cache.path("block-0001"))
+    assert cache.load("block-0001") is None
+    assert "making it again" in caplog.text
+    cache.store("block-0001", tensors())
+    assert same(cache.load("block-0001"), tensors())
+
+
+def test_a_file_of_another_part_or_model_is_not_taken(cache, tmp_path, caplog):
+    cache.store("block-0001", tensors())
+    cache.path("block-0001").rename(cache.path("block-0002"))
+    assert cache.load("block-0002") is None and "making it again" in caplog.text
+    assert Cache(tmp_path, "f" * 32).load("block-0002") is None
+
+
+def test_half_written_files_are_ignored_and_removed_when_abandoned(cache):
+    cache.store("block-0001", tensors())
+    old, new = cache.directory / ".block-0002.1-aa.tmp", cache.directory / ".block-0002.2-bb.tmp"
+    for path in (old, new):
+        path.write_bytes(cache.path("block-0001").read_bytes()[:100])
+    os.utime(old, (old.stat().st_atime, old.stat().st_mtime - 2 * ABANDONED_S))
+    assert cache.load("block-0002") is None
+    cache.store("block-0003", tensors())
+    assert not old.exists() and new.exists()
+
+
+def test_a_full_disk_is_reported_once_and_leaves_nothing_behind(cache, caplog):
+    cache.store("block-0001", tensors())
+    with files_limited_to(1000):
+        cache.store("block-0002", tensors())
+        cache.store("block-0003", tensors())
+    assert caplog.text.count("going on without") == 1
+    assert [path.name for path in cache.directory.iterdir()] == ["block-0001.safetensors"]
+    assert same(cache.load("block-0001"), tensors())
+
+
+def test_a_directory_that_cannot_be_made_is_no_obstacle(tmp_path, caplog):
+    (tmp_path / "file").touch()
+    cache = Cache(tmp_path / "file", FINGERPRINT)
+    assert cache.load("head") is None
+    cache.store("head", tensors())
+    assert cache.load("head") is None
+    assert caplog.text.count("going on without") == 1
+
+
+def test_writers_and_readers_at_once_never_see_half_a_file(tmp_path, caplog):
+    seen: list[bool] = []
+
+    def write() -> None:
+        mine = Cache(tmp_path, FINGERPRINT)
+        for _ in range(30):
+            mine.store("head", tensors())
+
+    def read() -> None:
+        mine = Cache(tmp_path, FINGERPRINT)
+        for _ in range(60):
+            loaded = mine.load("head")
+            seen.append(loaded is None or same(loaded, tensors()))
+
+    threads = [threading.Thread(target=target) for target in (write, write, read, read)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(seen) and not caplog.text
+    assert [path.name for path in Cache(tmp_path, FINGERPRINT).directory.iterdir()] == ["head.safetensors"]

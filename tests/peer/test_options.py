@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from peer.config import Address, PeerConfig
+from peer.options import parse
+from swarm.errors import UsageError
+from swarm.span import Span
+
+DOOR = "/ip4/127.0.0.1/tcp/4000/p2p/QmPeer"
+
+
+def test_no_arguments_are_the_defaults():
+    assert parse([], {}) == PeerConfig()
+
+
+def test_every_flag_arrives():
+    line = (
+        "--model org/name --revision main --blocks 0:20 --listen 0.0.0.0:4000 --announce example.org:4000 "
+        f"--join {DOOR} {DOOR}2 --dht-listen 0.0.0.0:4001 --kv-tokens 4096 --max-sessions 8 --threads 3 --profile f32 "
+        "--identity /tmp/id --cache /tmp/cache --http 127.0.0.1:4002 --log-level debug --drain-s 2.5"
+    )
+    assert parse(line.split(), {}) == PeerConfig(
+        model="org/name",
+        revision="main",
+        blocks=Span(0, 20),
+        listen=Address("0.0.0.0", 4000),
+        announce=Address("example.org", 4000),
+        join=(DOOR, DOOR + "2"),
+        dht_listen=Address("0.0.0.0", 4001),
+        kv_tokens=4096,
+        max_sessions=8,
+        threads=3,
+        profile="f32",
+        identity=Path("/tmp/id"),
+        cache=Path("/tmp/cache"),
+        http=Address("127.0.0.1", 4002),
+        log_level="debug",
+        drain_s=2.5,
+    )
+
+
+def test_the_environment_names_the_swarm_unless_join_does():
+    environ = {"SHOAL_SWARM": f"{DOOR}, {DOOR}2"}
+    assert parse([], environ).join == (DOOR, DOOR + "2")
+    assert parse(["--join", DOOR + "3"], environ).join == (DOOR + "3",)
+    assert parse([], {"SHOAL_SWARM": ""}).join == ()
+
+
+def test_join_may_be_given_more_than_once():
+    assert parse(["--join", DOOR, "--join", DOOR + "2"], {}).join == (DOOR, DOOR + "2")
+
+
+def test_zero_is_a_number_and_not_the_absence_of_one():
+    assert parse(["--drain-s", "0"], {}).drain_s == 0
+    with pytest.raises(UsageError, match="--threads is 0"):
+        parse(["--threads", "0"], {})
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("--blocks 5", "write start:end"),
+        ("--blocks 7:7", "start < end"),
+        ("--listen 80", "--listen '80' is not an address"),
+        ("--dht-listen x", "--dht-listen 'x' is not an address"),
+        ("--join 127.0.0.1:4000", "copy an address from a peer's ready line"),
+    ],
+)
+def test_a_mistake_is_explained(line: str, words: str):
+    with pytest.raises(UsageError, match=words):
+        parse(line.split(), {})
+
+
+@pytest.mark.parametrize(
+    ("line", "status"), [("--help", 0), ("--nonsense", 2), ("--threads many", 2), ("--profile x", 2)]
+)
+def test_argparse_answers_the_rest(line: str, status: int, capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as left:
+        parse(line.split(), {})
+    assert left.value.code == status
+    said = capsys.readouterr()
+    assert "Traceback" not in said.err
+    assert ("--kv-tokens" in said.out) == (status == 0)

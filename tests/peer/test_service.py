@@ -1,0 +1,297 @@
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import os
+import socket
+from collections.abc import AsyncIterator
+
+import grpc.aio
+import pytest
+
+from model.assets import Asset
+from proto import frames
+from proto.frames import Limits
+from proto.messages import Advance, AssetRef, Chunk, Close, Done, Entry, Hello, Opened, Token, Want
+from proto.options import CHANNEL_OPTIONS
+from proto.outbox import Outbox
+from swarm.errors import BadNumbers, BadRequest, Fault, NoSeat, Refused, Timeout
+from swarm.span import Span
+from tests.support.compute import FakeRunner
+from tests.support.hosts import HELLO, PEER_ID, Host, hosting
+from tests.support.seats import hidden, opening, terms, tokens
+
+A, B, C = b"a" * 16, b"b" * 16, b"c" * 16
+SOON = 10.0
+ASSET = Asset("tokenizer.json", hashlib.sha256(b"{}" * 300_000).hexdigest(), b"{}" * 300_000)
+
+
+@pytest.fixture
+def runner() -> FakeRunner:
+    return FakeRunner()
+
+
+@pytest.fixture
+async def host(runner: FakeRunner) -> AsyncIterator[Host]:
+    async with hosting(runner, terms(), assets=[ASSET], max_links=3) as host:
+        yield host
+
+
+async def raw_link(host: Host, *frames_out: bytes) -> list[object]:
+    """Writes bytes as Frames on a Link of its own, ends its side, and returns the bodies of all that came back."""
+    async with grpc.aio.insecure_channel(host.address) as channel:
+        call = channel.stream_stream("/shoal.v1.Peer/Link")(iter(frames_out), timeout=SOON)
+        return [entry.body async for data in call for entry in frames.decode(data, Limits())]  # type: ignore[union-attr]
+
+
+def frame(*entries: Entry) -> bytes:
+    return frames.encode(entries).SerializeToString()
+
+
+async def test_a_session_from_open_to_close(host: Host):
+    link = await host.link()
+    assert link.peer_id == PEER_ID
+    conversation = link.conversation(A)
+    conversation.send(0, opening())
+    assert (await conversation.receive(SOON)).body == Opened(0, 60.0, 16)
+    conversation.send(0, tokens(0, 0, 4, Want.NOTHING))
+    assert (await conversation.receive(SOON)).body == Done(0)
+    conversation.send(0, tokens(1, 4))
+    assert (await conversation.receive(SOON)).body == Token(1, 5, 5)
+    conversation.send(1, Advance())
+    assert await conversation.receive(SOON) == Entry(A, 1, Opened(5, 60.0, 16))
+    conversation.send(1, Close())
+    conversation.send(1, tokens(2, 5))
+    with pytest.raises(NoSeat):
+        await conversation.receive(SOON)
+    assert host.pool.used == 0
+
+
+async def test_hidden_states_go_in_and_come_out(host: Host):
+    conversation = (await host.link()).conversation(A)
+    conversation.send(0, opening(span=Span(2, 8), sampling=None))
+    await conversation.receive(SOON)
+    chunk = hidden(0, 0, 3)
+    conversation.send(0, chunk)
+    assert (await conversation.receive(SOON)).body == chunk
+
+
+async def test_sessions_share_a_link_and_a_refused_one_disturbs_nobody(host: Host):
+    link = await host.link()
+    good, bad = link.conversation(A), link.conversation(B)
+    bad.send(0, opening(profile="f32"))
+    good.send(0, opening())
+    with pytest.raises(Fault, match="this peer serves 'c8'"):
+        await bad.receive(SOON)
+    assert isinstance((await good.receive(SOON)).body, Opened)
+
+
+async def test_a_closed_link_frees_its_seats(host: Host):
+    link = await host.link()
+    for session in (A, B):
+        conversation = link.conversation(session)
+        conversation.send(0, opening())
+        await conversation.receive(SOON)
+    assert host.pool.used == 16
+    await link.close()
+    await host.settled()
+    assert host.pool.used == 0
+
+
+async def test_a_client_that_vanishes_frees_its_seats_also_in_the_middle_of_a_step(host: Host, runner: FakeRunner):
+    conversation = (await host.link()).conversation(A)
+    conversation.send(0, opening())
+    await conversation.receive(SOON)
+    runner.hold()
+    conversation.send(0, tokens(0, 0))
+    await runner.started()
+    await host.connection.close()
+    await host.settled()
+    assert host.pool.used == 0
+    runner.release()
+
+
+async def test_a_chunk_beyond_the_limits_is_told_to_its_session_only(host: Host):
+    link = await host.link()
+    good, bad = link.conversation(A), link.conversation(B)
+    for conversation in (good, bad):
+        conversation.send(0, opening(max_tokens=64))
+        await conversation.receive(SOON)
+    bad.send(0, tokens(0, 0, 17))
+    with pytest.raises(BadRequest, match="17"):
+        await bad.receive(SOON)
+    good.send(0, tokens(0, 0, 16))
+    assert isinstance((await good.receive(SOON)).body, Token)
+
+
+async def test_a_token_outside_the_vocabulary_is_a_bad_request(host: Host):
+    conversation = (await host.link()).conversation(A)
+    conversation.send(0, opening())
+    await conversation.receive(SOON)
+    conversation.send(0, tokens(0, 0, first_id=500))
+    with pytest.raises(BadRequest, match="vocabulary"):
+        await conversation.receive(SOON)
+
+
+async def test_a_step_that_fails_closes_its_seat_and_no_other(host: Host, runner: FakeRunner):
+    link = await host.link()
+    good, bad = link.conversation(A), link.conversation(B)
+    runner.faults[B] = BadNumbers("NaN")
+    for conversation in (good, bad):
+        conversation.send(0, opening())
+        await conversation.receive(SOON)
+        conversation.send(0, tokens(0, 0))
+    with pytest.raises(BadNumbers):
+        await bad.receive(SOON)
+    assert isinstance((await good.receive(SOON)).body, Token)
+    assert [seat.session for seat in host.desk.seats] == [A]
+
+
+async def test_a_stranger_cannot_touch_a_seat(host: Host):
+    mine = (await host.link()).conversation(A)
+    mine.send(0, opening())
+    await mine.receive(SOON)
+    theirs = (await host.link()).conversation(A)
+    theirs.send(5, opening())
+    with pytest.raises(Refused, match="in use on another link"):
+        await theirs.receive(SOON)
+    mine.send(0, tokens(0, 0))
+    assert isinstance((await mine.receive(SOON)).body, Token)
+
+
+async def test_only_so_many_links_are_taken(host: Host):
+    links = [await host.link() for _ in range(3)]
+    with pytest.raises(Refused, match="all 3 links of this peer are taken"):
+        await host.link()
+    await links[0].close()
+    await host.settled(2)
+    assert (await host.link()).alive
+
+
+@pytest.mark.parametrize(
+    "data", [b"\xff" * 100, b"", os.urandom(1000), b"\x0a\xff\xff\xff\xff\x0f", frame(Entry(A, 0, Close()))]
+)
+async def test_garbage_instead_of_a_hello_ends_only_its_own_link(host: Host, data: bytes):
+    good = (await host.link()).conversation(A)
+    (fault,) = await raw_link(host, data)
+    assert isinstance(fault, BadRequest)
+    await host.settled(1)
+    good.send(0, opening())
+    assert isinstance((await good.receive(SOON)).body, Opened)
+
+
+async def test_garbage_after_the_hello_ends_the_link_and_frees_its_seats(host: Host):
+    hello = frame(Entry(b"", 0, HELLO), Entry(A, 0, opening()))
+    bodies = await raw_link(host, hello, b"\xff" * 50)
+    assert [type(body) for body in bodies] == [Hello, Opened, BadRequest]
+    await host.settled()
+    assert host.pool.used == 0
+
+
+async def test_a_second_hello_ends_the_link(host: Host):
+    hello = frame(Entry(b"", 0, HELLO))
+    bodies = await raw_link(host, hello, hello)
+    assert [type(body) for body in bodies] == [Hello, BadRequest]
+
+
+async def test_another_protocol_is_told_apart(host: Host):
+    bodies = await raw_link(host, frame(Entry(b"", 0, Hello("9.9", protocol=2))))
+    assert isinstance(bodies[0], Hello)
+    assert isinstance(bodies[1], BadRequest) and "protocol 2 (9.9)" in str(bodies[1])
+
+
+async def test_a_link_that_says_nothing_is_ended(runner: FakeRunner):
+    async with hosting(runner, terms(), hello_timeout_s=0.05) as host:
+        async with grpc.aio.insecure_channel(host.address) as channel:
+            call = channel.stream_stream("/shoal.v1.Peer/Link")(timeout=SOON)
+            data = await call.read()
+            (entry,) = frames.decode(data, Limits())
+            assert isinstance(entry, Entry) and isinstance(entry.body, Timeout)
+        await host.settled()
+
+
+async def test_bytes_that_are_no_grpc_are_shrugged_off(host: Host):
+    def scribble() -> None:
+        name, port = host.address.split(":")
+        with socket.create_connection((name, int(port)), timeout=SOON) as connection:
+            connection.sendall(b"GET / HTTP/1.0\r\n\r\n" + os.urandom(4096))
+            with contextlib.suppress(ConnectionError):
+                while connection.recv(4096):
+                    pass
+
+    await asyncio.to_thread(scribble)
+    assert (await host.link()).alive
+
+
+async def test_a_session_that_does_not_read_loses_its_seat_and_nobody_else_does(runner: FakeRunner):
+    wide = 16384
+    async with (
+        hosting(runner, terms(), hidden_size=wide, outbox=lambda: Outbox(max_bytes_per_session=4 << 20)) as host,
+        grpc.aio.insecure_channel(host.address, options=CHANNEL_OPTIONS) as channel,
+    ):
+        deaf = channel.stream_stream("/shoal.v1.Peer/Link")(timeout=60)
+        request = opening(span=Span(2, 8), sampling=None)
+        await deaf.write(frame(Entry(b"", 0, HELLO), Entry(A, 0, request), Entry(B, 0, request)))
+        step = frame(Entry(A, 0, hidden(0, 0, 16, cols=wide)))  # 1 MiB in, 1 MiB out, every time it is repeated
+        async with asyncio.timeout(30):
+            while host.desk.seats.get(A) is not None or not len(host.desk.seats):
+                await deaf.write(step)
+        assert [seat.session for seat in host.desk.seats] == [B]
+        other = (await host.link()).conversation(C)
+        other.send(0, request)
+        await other.receive(SOON)
+        other.send(0, hidden(0, 0, 1, cols=wide))
+        assert isinstance((await other.receive(SOON)).body, Chunk)
+
+
+async def test_info_is_fresh_from_the_books(host: Host):
+    before = await host.connection.info()
+    conversation = (await host.link()).conversation(A)
+    conversation.send(0, opening(max_tokens=9))
+    await conversation.receive(SOON)
+    after = await host.connection.info()
+    assert (before.peer.kv_tokens_free, before.peer.sessions) == (256, 0)
+    assert (after.peer.kv_tokens_free, after.peer.sessions) == (256 - 12, 1)
+    assert after.assets == (AssetRef("tokenizer.json", ASSET.sha256, 600_000),)
+
+
+async def test_an_asset_comes_whole_by_its_digest_and_an_unknown_one_not_at_all(host: Host):
+    ref = AssetRef("tokenizer.json", ASSET.sha256, len(ASSET.data))
+    assert await host.connection.asset(ref) == ASSET.data
+    with pytest.raises(NoSeat, match="no asset"):
+        await host.connection.asset(AssetRef("x", "0" * 64, 5))
+
+
+async def test_garbage_towards_a_unary_call_is_that_calls_affair(host: Host):
+    async with grpc.aio.insecure_channel(host.address) as channel:
+        for method in ("Asset", "NoSuchThing"):
+            with pytest.raises(grpc.aio.AioRpcError):
+                await channel.unary_unary(f"/shoal.v1.Peer/{method}")(b"\xff" * 30, timeout=SOON)
+        assert await channel.unary_unary("/shoal.v1.Peer/Info")(b"\xff" * 30, timeout=SOON)
+    assert (await host.connection.info()).peer.peer_id == PEER_ID
+
+
+async def test_health_and_reflection_answer(host: Host):
+    from grpc_health.v1 import health_pb2
+    from grpc_reflection.v1alpha import reflection_pb2
+
+    async with grpc.aio.insecure_channel(host.address) as channel:
+        check = channel.unary_unary(
+            "/grpc.health.v1.Health/Check",
+            health_pb2.HealthCheckRequest.SerializeToString,
+            health_pb2.HealthCheckResponse.FromString,
+        )
+        request = health_pb2.HealthCheckRequest(service="shoal.v1.Peer")
+        assert (await check(request, timeout=SOON)).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        await host.server.set_serving(True)
+        assert (await check(request, timeout=SOON)).status == health_pb2.HealthCheckResponse.SERVING
+        reflect = channel.stream_stream(
+            "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+            reflection_pb2.ServerReflectionRequest.SerializeToString,
+            reflection_pb2.ServerReflectionResponse.FromString,
+        )
+        asked = [reflection_pb2.ServerReflectionRequest(list_services="")]
+        answers = [answer async for answer in reflect(iter(asked), timeout=SOON)]
+        names = {service.name for service in answers[0].list_services_response.service}
+        assert {"shoal.v1.Peer", "grpc.health.v1.Health"} <= names

@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from swarm.errors import UsageError
+from swarm.sampling import MAX_LOGPROBS, SamplingParams
+
+
+def test_the_default_is_greedy_and_needs_no_history():
+    params = SamplingParams()
+    assert params.greedy and not params.needs_history
+
+
+@pytest.mark.parametrize("name", ["repetition_penalty", "presence_penalty", "frequency_penalty"])
+def test_penalties_need_the_tokens_so_far(name: str):
+    assert SamplingParams(**{name: 1.5}).needs_history
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"temperature": -0.1},
+        {"temperature": float("nan")},
+        {"temperature": float("inf")},
+        {"top_k": -1},
+        {"top_p": 0.0},
+        {"top_p": 1.01},
+        {"min_p": -0.1},
+        {"min_p": 1.1},
+        {"repetition_penalty": 0.0},
+        {"presence_penalty": 2.1},
+        {"frequency_penalty": -2.1},
+        {"seed": -1},
+        {"seed": 2**64},
+        {"seed": 10**400},  # too large even for a float
+        {"logprobs": -1},
+        {"logprobs": MAX_LOGPROBS + 1},
+    ],
+)
+def test_a_value_out_of_bounds_is_named_with_its_bounds(changes: dict[str, Any]):
+    with pytest.raises(UsageError, match=rf"{next(iter(changes))} must lie in"):
+        SamplingParams(**changes)
+
+
+def test_the_bounds_themselves_are_allowed():
+    SamplingParams(temperature=100.0, top_p=1.0, min_p=1.0, presence_penalty=-2.0, seed=2**64 - 1, logprobs=0)

@@ -1,0 +1,95 @@
+"""Promise 1, with real processes: kill or freeze any peer at any step, and the tokens are those of the undisturbed run.
+
+Ten Sessions are brought to ten different steps, all resting there (a stream is pulled by its reader), then the peer is
+lost, then all go on. So one loss is a loss at ten steps.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from client import Client, ClientConfig, Result
+from shoal.local import LocalPeer, LocalSwarm
+
+from .conftest import COMMON, PROMPT
+
+PRIMARY, SPARE = ["0:10", "8:16", "16:24"], ["0:12", "8:24"]
+TOKENS = 26
+STEPS = (1, 2, 3, 5, 7, 10, 13, 17, 20, 24)
+
+
+class Five:
+    """Three primary peers and two spares; a lost one can be brought back."""
+
+    def __init__(self, swarm: LocalSwarm):
+        self.swarm = swarm
+        self.peers: dict[str, LocalPeer] = {}
+        for span, peer in zip(PRIMARY + SPARE, swarm.start(PRIMARY + SPARE), strict=True):
+            self.peers[span] = peer
+
+    def revive(self, span: str) -> None:
+        lost = self.peers[span]
+        lost.thaw() if lost.process.poll() is None else lost.end()
+        if lost.process.poll() is not None:
+            self.swarm.peers.remove(lost)
+            (self.peers[span],) = self.swarm.start([span])
+
+
+@pytest.fixture(scope="module")
+def five() -> Iterator[Five]:
+    with LocalSwarm(*COMMON) as swarm:
+        yield Five(swarm)
+
+
+@pytest.fixture(scope="module")
+def truth(alone: Client) -> Result:
+    result = alone.generate(PROMPT, max_new_tokens=TOKENS, ignore_eos=True)
+    assert len(result.token_ids) == TOKENS
+    return result
+
+
+async def pull(stream: AsyncIterator, count: int, into: list[int]) -> None:
+    """Read pieces until ``count`` tokens are there (or the stream ends)."""
+    while len(into) < count:
+        try:
+            piece = await anext(stream)
+        except StopAsyncIteration:
+            return
+        if isinstance(piece, Result):
+            into.append(piece)  # type: ignore[arg-type]
+            return
+        into.extend(piece.token_ids)
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("how", ["kill", "freeze"])
+@pytest.mark.parametrize("victim", PRIMARY + SPARE)
+def test_the_loss_of_a_peer_at_ten_steps_changes_no_token(five: Five, truth: Result, victim: str, how: str):
+    preferred = tuple(five.peers[s].peer_id for s in (PRIMARY if victim in PRIMARY else SPARE))
+
+    async def scenario() -> list[Result]:
+        config = ClientConfig(prefer=preferred, step_timeout_s=2.0)
+        async with Client(swarm=five.swarm.join, config=config) as client:
+            streams = [client.stream_async(PROMPT, max_new_tokens=TOKENS, ignore_eos=True) for _ in STEPS]
+            tokens: list[list[int]] = [[] for _ in STEPS]
+            await asyncio.gather(*(pull(s, n, t) for s, n, t in zip(streams, STEPS, tokens, strict=True)))
+            getattr(five.peers[victim], how)()
+            return list(await asyncio.gather(*(finish(s) for s in streams)))
+
+    async def finish(stream: AsyncIterator) -> Result:
+        rest: list = []
+        await pull(stream, 10**6, rest)
+        assert isinstance(rest[-1], Result), "the stream ends with its Result"
+        return rest[-1]
+
+    try:
+        results = asyncio.run(scenario())
+    finally:
+        five.revive(victim)
+    for step, result in zip(STEPS, results, strict=True):
+        assert result.token_ids == truth.token_ids, f"{how} of {victim} at step {step}"
+        assert result.text == truth.text
+        assert result.failovers >= 1, f"{victim} was not on the route {result.route}"
