@@ -1,8 +1,8 @@
 """How fast does a swarm on this machine generate, and how long does the loss of a peer stall it?
 
-The sample model (24 Blocks, hidden 128) through one peer and through three, one thread each, all on loopback; transformers in
-one process with one thread is the yardstick. The physics: a step passes every Block once, so with star routing
-a token costs the same arithmetic however many peers share it, plus one round trip a Hop. Medians of three.
+The sample model (24 Blocks, hidden 128) through one peer and through three, one thread each, all on loopback;
+transformers in one process with one thread is the yardstick. The physics: a step passes every Block once, so with star
+routing a token costs the same arithmetic however many peers share it, plus one round trip a Hop. Medians of three.
 
     python -m benchmarks.swarm
 """
@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from client import Client, ClientConfig
-from shoal.local import LocalSwarm
+from peer.local import LocalSwarm
 
 PROMPT = "def parse_args(self, args=None):\n"
 TOKENS, RUNS = 64, 3
@@ -93,9 +93,12 @@ def main() -> None:
     table = Table("system", "first token, ms", "tokens/s", "against transformers")
     base = next(iter(rows.values()))["tokens_per_s"]
     for name, row in rows.items():
-        table.add_row(name, f"{row['ttft_s'] * 1e3:.0f}", f"{row['tokens_per_s']:.1f}", f"{row['tokens_per_s'] / base:.2f}×")
+        table.add_row(
+            name, f"{row['ttft_s'] * 1e3:.0f}", f"{row['tokens_per_s']:.1f}", f"{row['tokens_per_s'] / base:.2f}×"
+        )
     Console().print(table)
-    print(f"longest stall when a hop is killed {stalls['stall_kill_s']} s, frozen (1 s deadlines) {stalls['stall_freeze_s']} s")
+    kill_s, freeze_s = stalls["stall_kill_s"], stalls["stall_freeze_s"]
+    print(f"longest stall when a hop is killed {kill_s} s, frozen (1 s deadlines) {freeze_s} s")
     print(json.dumps({"benchmark": "swarm", "tokens": TOKENS, "runs": RUNS, **stalls, "systems": rows}))
 
 

@@ -15,21 +15,21 @@ from swarm.errors import ShoalError, UsageError
 HELP = "/reset begins anew, /quit (or Ctrl-D) leaves, Ctrl-C ends an answer; anything else is said to the model"
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, client_type: type[Client] = Client) -> int:
     """Returns the exit status, as ``client.generate`` does."""
     parser = argparse.ArgumentParser("client.chat", description="Talk to the model of a swarm.", epilog=HELP)
     parser.add_argument("--system", metavar="TEXT", help="what the model is told before the conversation")
     add_swarm_options(parser)
     add_sampling_options(parser)
     arguments = parser.parse_args(argv)
-    return command(lambda: _chat(arguments))
+    return command(lambda: _chat(arguments, client_type))
 
 
-def _chat(arguments: argparse.Namespace) -> int:
+def _chat(arguments: argparse.Namespace, client_type: type[Client]) -> int:
     options = options_of(arguments)
     read_options(options)
     config = config_of(arguments)
-    with Client(arguments.join, arguments.model, config) as client:
+    with client_type(arguments.join, arguments.model, config) as client:
         with Progress():
             served = client.served()
             if not served.codec.has_chat_template:

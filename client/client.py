@@ -141,12 +141,15 @@ class Client:
             finally:
                 background.close()
 
+    def _core(self) -> AsyncClient:
+        return AsyncClient(self._swarm, self._model, self._config)
+
     def _start(self) -> tuple[Background, AsyncClient]:
         with self._lock:
             if self._closed:
                 raise UsageError("this client is closed; make a new one")
             if self._running is None:
-                core = AsyncClient(self._swarm, self._model, self._config)
+                core = self._core()
                 self._running = Background("shoal-client"), core
                 atexit.register(self.close)
             return self._running

@@ -32,7 +32,7 @@ class ClientConfig:
     step_timeout_s: float = 5.0  # of one Chunk at one Hop …
     token_timeout_s: float = 0.05  # … and this much more for every token of the Chunk
     busy_timeout_s: float = 30.0  # a Hop that is late but still answers Info is busy, not frozen: it gets this long
-    probe_timeout_s: float = 2.0  # for that Info
+    probe_timeout_s: float = 2.0  # for that Info; at most half of step_timeout_s, and its last part
 
     patience_s: float = 10.0  # how long Blocks may be missing before a Session gives up
     admission_timeout_s: float = 120.0  # how long a Session that holds nothing waits for free Seats
@@ -42,6 +42,11 @@ class ClientConfig:
     journal_bytes: int = 512 << 20  # hidden states kept for replay, of all Sessions together
     assets_dir: Path = field(default_factory=default_assets_dir)
     assets_bytes: int = 256 << 20  # on disk; the longest unused files go first
+
+    @property
+    def probe_s(self) -> float:
+        """The part of a step's deadline that is left for asking whether the peer still lives."""
+        return min(self.probe_timeout_s, self.step_timeout_s / 2)
 
     def __post_init__(self) -> None:
         for name in (

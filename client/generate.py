@@ -15,7 +15,7 @@ from client.terminal import Progress, add_sampling_options, add_swarm_options, c
 from swarm.errors import ShoalError, UsageError
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, client_type: type[Client] = Client) -> int:
     """Returns the exit status: 0, 2 bad usage, 3 bad model, 4 the swarm cannot, 5 a peer's fault, 130 interrupted."""
     parser = argparse.ArgumentParser("client.generate", description="Generate text through a swarm.")
     parser.add_argument("--prompt", required=True, help='the text to continue; "-" reads it from stdin')
@@ -26,15 +26,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--json", action="store_true", help="print one JSON line when it is done, instead of streaming")
     arguments = parser.parse_args(argv)
-    return command(lambda: _generate(arguments))
+    return command(lambda: _generate(arguments, client_type))
 
 
-def _generate(arguments: argparse.Namespace) -> int:
+def _generate(arguments: argparse.Namespace, client_type: type[Client]) -> int:
     options = options_of(arguments)
     read_options(options)
     config = config_of(arguments)
-    with Client(arguments.join, arguments.model, config) as client:
-        prompt = _prompt(arguments.prompt)
+    prompt = _prompt(arguments.prompt)
+    with client_type(arguments.join, arguments.model, config) as client:
         return _json(client, prompt, options) if arguments.json else _stream(client, prompt, options)
 
 

@@ -70,7 +70,7 @@ class Links:
     async def probe(self, peer: PeerInfo) -> float:
         """Seconds that a small question to ``peer`` takes, there and back. Raises a Fault."""
         begun = self._clock.monotonic()
-        await self.info(peer, self._config.probe_timeout_s)
+        await self.info(peer, self._config.probe_s)
         return self._clock.monotonic() - begun
 
     async def asset(self, peer: PeerInfo, ref: AssetRef) -> bytes:

@@ -112,7 +112,7 @@ class Session:
         """Carry a Move out and take in what came of it; a Token where it drew one. A failing Hop is lost."""
         lane, config = self._lanes[move.place], self._config
         try:
-            timeout_s = config.step_timeout_s + config.token_timeout_s * move.count
+            timeout_s = config.step_timeout_s - config.probe_s + config.token_timeout_s * move.count
             answer = await lane.take(self._chunk(move), timeout_s, config.busy_timeout_s)
         except Fault as fault:
             self._lose(lane, fault)
@@ -152,9 +152,8 @@ class Session:
             detours = await self._paths.plan(missing)
             await self._build([hop for detour in detours for hop in detour.hops])
             if not self._hops and gaps(self._span, self._lanes, self._journal):
-                self._leave(
-                    self._span
-                )  # all or nothing: holding Seats while waiting for others is how Sessions block each other
+                # All or nothing: to hold Seats and wait for more is how Sessions would block each other.
+                self._leave(self._span)
         hops = tuple(lane.hop for lane in self._lanes)
         if hops != self._hops:
             self._hops = hops

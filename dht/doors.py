@@ -27,6 +27,20 @@ class Door:
     text: str
     peer_id: object
     address: bytes
+    host: str
+    port: int
+
+    async def is_open(self, timeout_s: float) -> bool:
+        """Whether anything accepts connections there. Asked before libp2p tries: it would shun an address that failed
+        for ever longer, up to five minutes, and miss the swarm's first Peer when that comes back."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                _, writer = await asyncio.open_connection(self.host, self.port)
+        except OSError as error:  # TimeoutError is one
+            log.debug("nobody at %s: %r", self.text, error)
+            return False
+        writer.close()
+        return True
 
 
 class Doors:

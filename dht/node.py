@@ -185,7 +185,11 @@ class HivemindDirectory(RecordDirectory):
         self._check_neighbours(node)
         found = await self._within(node.get_many(keys, sufficient_expiration_time=float("inf")))
         self._check_neighbours(node)
-        return {key: _dictionary(result.value) for key, result in found.items() if result is not None}
+        return {
+            key: {subkey: (entry.value, entry.expiration_time) for subkey, entry in result.value.items()}
+            for key, result in found.items()
+            if result is not None  # then it is a dictionary of bytes: _Bounds lets nothing else in
+        }
 
     async def _within(self, operation: Any) -> Any:
         try:
@@ -259,7 +263,9 @@ class HivemindDirectory(RecordDirectory):
 
     async def _reach(self, door: Door) -> bool:
         """Connects to ``door`` and makes it a neighbour; False when it does not answer."""
-        if self._running is None or not await _connect(self._running.p2p, door):
+        if self._running is None or not await door.is_open(CONNECT_TIMEOUT_S):
+            return False
+        if not await _connect(self._running.p2p, door):
             return False
         protocol = self._running.node.protocol
         try:
@@ -305,22 +311,14 @@ async def _connect(p2p: Any, door: Door) -> bool:
 
 def _read_door(text: str) -> Door:
     try:
-        whole: Any = Multiaddr(text.strip())
-        name = whole["p2p"]
-        return Door(str(whole), PeerID.from_base58(name), whole.decapsulate(f"/p2p/{name}").to_bytes())
-    except (ValueError, LookupError) as error:
+        found = re.fullmatch(r"(/(?:ip4|ip6|dns|dns4|dns6)/([^/]+)/tcp/(\d+))/p2p/([^/]+)", text.strip())
+        if not found:
+            raise ValueError("no host, port and peer id in it")
+        Multiaddr(found[0])  # raises ValueError
+        return Door(found[0], PeerID.from_base58(found[4]), Multiaddr(found[1]).to_bytes(), found[2], int(found[3]))
+    except ValueError as error:
         wanted = '/ip4/203.0.113.7/tcp/31337/p2p/12D3Koo…, as a peer prints under "join" when it is ready'
         raise UsageError(f"cannot join {text!r}: expected a multiaddr like {wanted}") from error
-
-
-def _dictionary(value: Any) -> Stored:
-    if not isinstance(value, dict):
-        return {}
-    return {
-        subkey: (entry.value, float(entry.expiration_time))
-        for subkey, entry in value.items()
-        if isinstance(subkey, str) and isinstance(entry.value, bytes)
-    }
 
 
 def _explain(error: Exception) -> str:

@@ -23,7 +23,7 @@ LN2_LOW = float.fromhex("0x1.7f7d1cp-20")
 EXP_COEFFICIENTS = tuple(
     map(float.fromhex, ("0x1.fffffcp-2", "0x1.555492p-3", "0x1.5558f2p-5", "0x1.1239e2p-7", "0x1.6a2434p-10"))
 )
-EXP_LEAST, EXP_MOST = -87.0, 88.0
+EXP_MOST = 88.0
 
 
 def lane_sum(x: Tensor, dim: int = -1) -> Tensor:
@@ -47,11 +47,9 @@ def lane_sum(x: Tensor, dim: int = -1) -> Tensor:
         lanes = rows[0] + rows[1]
         for row in rows[2:]:
             lanes += row
-    while lanes.shape[dim] > 1:
-        low, high = lanes.chunk(2, dim)
-        lanes = low + high
-    # Starting from the first element instead of +0 differs only where all are -0; one addition at the end makes up for
-    # it.
+    for width in (8, 4, 2, 1):
+        lanes = lanes.narrow(dim, 0, width) + lanes.narrow(dim, width, width)
+    # Starting from the first element, not from +0, differs only where all are -0; one addition at the end makes up.
     return lanes.squeeze(dim) + 0.0
 
 
@@ -66,21 +64,20 @@ def root(x: Tensor) -> Tensor:
 
 
 def exp(x: Tensor) -> Tensor:
-    """e^x to within one unit in the last place. Below -87 it is 0, above 88 it is e^88, so no result is subnormal or
-    infinite; NaN stays.
+    """e^x to within one unit in the last place; 0 where k would be -127 (x < -87.7), e^88 above 88; NaN stays NaN.
 
-    Overwrites nothing. k = round_half_even(x * LOG2_E); r = (x - k * LN2_HIGH) - k * LN2_LOW; Horner from the highest
-    coefficient; (p * (r * r) + r) + 1; times 2^k, which is exact.
+    x is clamped to -88..88; k = round_half_even(x * LOG2_E); r = (x - k * LN2_HIGH) - k * LN2_LOW; p by Horner from the
+    highest coefficient; ((p * (r * r)) + r) + 1; times 2^k, where 2^-127 counts as 0.
     """
-    clamped = x.clamp(EXP_LEAST, EXP_MOST)
-    k = (clamped * LOG2_E).round_()
-    r = clamped.sub_(k * LN2_HIGH).sub_(k * LN2_LOW)
+    r = x.clamp(-EXP_MOST, EXP_MOST)
+    k = (r * LOG2_E).round_()
+    r.sub_(k, alpha=LN2_HIGH).sub_(k * LN2_LOW)  # alpha * k is exact, so that it is no matter whether torch fuses it
     p = r * EXP_COEFFICIENTS[4]
     for coefficient in EXP_COEFFICIENTS[3:0:-1]:
         p.add_(coefficient).mul_(r)
     p.add_(EXP_COEFFICIENTS[0]).mul_(r * r).add_(r).add_(1.0)
-    power = k.to(torch.int32).add_(127).bitwise_left_shift_(23).view(torch.float32)
-    return p.mul_(power).masked_fill_(x < EXP_LEAST, 0.0)
+    power = k.to(torch.int32).add_(127).bitwise_left_shift_(23).view(torch.float32)  # the exponent's bits
+    return p.mul_(power)
 
 
 def silu(x: Tensor) -> Tensor:

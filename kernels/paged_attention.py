@@ -26,6 +26,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -68,7 +69,7 @@ class _Cut:
     seats: int
     pages: Tensor  # int64 [seats * pages]
     hidden: Tensor  # bool [seats, rows of each, 1, 1, tokens]: what the row must not see
-    unwritten: Tensor | None  # bool [seats, tokens]: slots that hold nobody's or another Seat's values
+    unwritten: Tensor | None  # bool [seats, pages, PAGE_SIZE, 1, 1]: slots that hold nobody's or another Seat's values
 
 
 def _cuts(rows: BatchRows, width: int, window: int | None) -> list[_Cut]:
@@ -137,7 +138,7 @@ def _cut(
         len(members),
         pages.view(-1),
         hidden[:, :, None, None, :],
-        unwritten if bool(unwritten.any()) else None,
+        unwritten.view(len(members), most, PAGE_SIZE, 1, 1) if bool(unwritten.any()) else None,
     )
 
 
@@ -160,26 +161,29 @@ def _attend(
     )
 
     running = scores.amax(-1).clamp_(min=LOWEST).cummax(-1).values  # [seats, rows, kv_heads, shared, pages]
-    before = torch.nn.functional.pad(running[..., :-1], (1, 0), value=LOWEST)
+    before = torch.cat(
+        [running.narrow(-1, 0, 1), running.narrow(-1, 0, num_pages - 1)], -1
+    )  # the first one is not used
     powers = exp(torch.cat([scores, before.unsqueeze(-1)], -1).sub_(running.unsqueeze(-1)))
-    p, alpha = powers[..., :PAGE_SIZE], powers[..., PAGE_SIZE]
+    p, alpha = powers.split([PAGE_SIZE, 1], -1)
 
-    v = v_pages.new_ones(PAGE_SIZE, seats, 1, kv_heads, 1, num_pages, head_dim + 1)
     taken = v_pages[cut.pages].view(seats, num_pages, PAGE_SIZE, kv_heads, head_dim)
     if cut.unwritten is not None:
-        taken.masked_fill_(cut.unwritten.view(seats, num_pages, PAGE_SIZE, 1, 1), 0.0)
-    v[..., :head_dim] = taken.permute(2, 0, 3, 1, 4).view(PAGE_SIZE, seats, 1, kv_heads, 1, num_pages, head_dim)
+        taken.masked_fill_(cut.unwritten, 0.0)
+    v = torch.ones(PAGE_SIZE, seats, 1, kv_heads, 1, num_pages, head_dim + 1)
+    v.narrow(-1, 0, head_dim).copy_(taken.permute(2, 0, 3, 1, 4).unsqueeze(3).unsqueeze(2))
     sums = lane_sum(
-        p.permute(5, 0, 1, 2, 3, 4).unsqueeze(-1) * v.float(), 0
+        p.permute(5, 0, 1, 2, 3, 4).unsqueeze(-1) * v, 0
     )  # [seats, rows, kv_heads, shared, pages, head_dim + 1]
 
-    steps, alphas = sums.unbind(-2), alpha.unsqueeze(-1).unbind(-2)
+    steps, alphas = sums.unbind(-2), alpha.unbind(-2)
     state = steps[0]
     for step, factor in zip(steps[1:], alphas[1:], strict=True):
         state = (state * factor).add_(step)
-    return (state[..., :head_dim] / state[..., head_dim:]).reshape(seats * rows, -1)
+    return (state.narrow(-1, 0, head_dim) / state.narrow(-1, head_dim, 1)).reshape(seats * rows, -1)
 
 
+@cache
 def _score_scale(head_dim: int) -> float:
     """1 / root(head_dim), each rounded to binary32."""
     return torch.reciprocal(root(torch.tensor(float(head_dim)))).item()

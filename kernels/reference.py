@@ -52,55 +52,55 @@ from kernels.paged_attention import attention, write_kv
 from kernels.types import BatchRows, BlockOperands, BlockShape, Linear, Quantized
 
 __all__ = [
-    "attention", "block", "embedding_rows", "gated_quantize", "linear", "norm", "norm_quantize", "quantize", "rope", "write_kv",
+    "attention", "block", "embedding_rows", "gated_quantize", "linear", "norm", "norm_quantize", "quantize", "rope",
+    "write_kv",
 ]  # fmt: skip
 
-ACTIVATION_MOST = 127 * 128  # of the 15-bit integers
-NEARLY_ZERO = 2.0**-100  # a group whose amax is smaller counts as zeros, so that 16256 / amax stays finite
+NEARLY_ZERO = 2.0**-100  # the least amax of a group: 16256 / amax stays finite
+_MOST = torch.tensor(
+    127.0 * 128.0
+)  # the largest 15-bit integer; a tensor, because number / tensor rounds twice in torch
 _KEPT = 1 << 20  # a matrix of up to so many weights keeps an FP32 copy; of a larger one so many are FP32 at a time
 _PRODUCTS = 1 << 22  # exact dot products held at a time
 
 
 def quantize(x: Tensor, group: int) -> Quantized:  # [rows, width]
-    """15-bit integers in groups: ``q = round_half_even(x * (16256 / amax))``, scale ``amax / 16256``; zeros and 0 where
-    amax < 2^-100.
+    """15-bit integers in groups: ``q = round_half_even(x * (16256 / amax))`` and the scale ``amax / 16256``.
 
-    ``high = floor((q + 64) / 128)``, ``low = q - 128 * high``. The last group is padded with zeros.
+    ``amax`` is the group's largest magnitude, or 2^-100 if that is more, so that a group of zeros needs no exception.
+    ``high = floor(q / 128)``, ``low = q - 128 * high``: q >> 7 and q & 127. The last group is padded with zeros.
     """
     rows, width = x.shape
     if width % group:
         x = torch.nn.functional.pad(x, (0, -width % group))
     grouped = x.reshape(rows, -1, group)
-    amax = grouped.abs().amax(-1, keepdim=True)
-    nothing = amax < NEARLY_ZERO
-    q = (grouped * torch.div(amax.new_tensor(ACTIVATION_MOST), amax.masked_fill(nothing, torch.inf))).round_()
-    high = q.add(64.0).mul_(1 / 128).floor_()
-    low = q.sub_(high * 128.0)
-    planes = torch.stack([high, low]).to(torch.int8).view(2, rows, -1)
-    return Quantized(planes, (amax.masked_fill_(nothing, 0.0) / ACTIVATION_MOST).squeeze(-1))
+    amax = grouped.abs().amax(-1, keepdim=True).clamp_min_(NEARLY_ZERO)
+    q = (grouped * torch.div(_MOST, amax)).round_()
+    high = (q * (1 / 128)).floor_()
+    low = q.sub_(high, alpha=128)  # 128 * high is exact
+    return Quantized(torch.stack([high, low]).to(torch.int8).view(2, rows, -1), (amax / _MOST).squeeze(-1))
 
 
 def linear(x: Quantized, weight: Linear) -> Tensor:  # [rows, in] -> [rows, out]
     """``x @ weight.T + bias``: exact within a group, groups in ascending order."""
     _, rows, padded = x.planes.shape
-    group, groups, out = weight.group, weight.groups, weight.out_features
-    assert padded == groups * group and x.scale.shape == (rows, groups), (
-        f"{padded} channels in {x.scale.shape[1]} groups meet {groups} of {group}"
-    )
+    group, groups = weight.group, weight.groups
+    assert padded == weight.weight.shape[1], f"{padded} channels meet {weight.weight.shape[1]}"
+    assert x.scale.shape == (rows, groups), f"{tuple(x.scale.shape)} scales for {rows} rows of {groups} groups"
     assert group * 127 * 127 < 1 << 24, f"groups of {group} do not fit FP32's integers"
     planes = x.planes.view(2 * rows, groups, group).transpose(0, 1).float()  # [groups, 2 * rows, group]
-    scale = x.scale.t()[:, :, None]  # [groups, rows, 1]
-    pieces = []
-    for steps, steps_scale in _pieces(weight, rows):  # [groups, group, part of out], [groups, 1, part of out]
-        high, low = torch.bmm(planes, steps).view(groups, 2, rows, -1).unbind(1)
-        dots = high.mul_(128.0).add_(low)  # high * 128 and low are exact, so this rounds as int32 -> float does
-        terms = dots.mul_(scale * steps_scale).unbind(0)
+    scale = x.scale.t().unsqueeze(-1)  # [groups, rows, 1]
+    pieces: list[Tensor] = []
+    for integers, steps in _pieces(weight, rows):  # [groups, group, part of out], [groups, 1, part of out]
+        halves = torch.bmm(planes, integers)  # exact
+        # 128 * high and the sum of both are exact before the one rounding, which is that of int32 -> float.
+        dots = halves.narrow(1, rows, rows).add(halves.narrow(1, 0, rows), alpha=128)
+        terms = dots.mul_(scale * steps).unbind(0)
         y = terms[0] + 0.0
         for term in terms[1:]:
             y += term
         pieces.append(y)
     y = pieces[0] if len(pieces) == 1 else torch.cat(pieces, -1)
-    assert y.shape == (rows, out)
     return y if weight.bias is None else y.add_(weight.bias)
 
 
@@ -150,11 +150,13 @@ def block(
     """One decoder Block on the residual stream. Writes the rows' keys and values into their Seats' Pages."""
     heads, kv_heads = shape.num_heads, shape.num_kv_heads
     qkv = linear(norm_quantize(x, weights.norm1, shape.eps, weights.qkv.group), weights.qkv)
-    q, k, v = qkv.view(len(x), -1, shape.head_dim).split([heads, kv_heads, kv_heads], 1)
+    qk, v = qkv.view(len(x), -1, shape.head_dim).split([heads + kv_heads, kv_heads], 1)
     if weights.q_norm is not None and weights.k_norm is not None:
-        q, k = norm(q, weights.q_norm, shape.eps), norm(k, weights.k_norm, shape.eps)
-    write_kv(rope(k, cos, sin), v, rows, k_pages, v_pages)
-    seen = attention(rope(q, cos, sin), rows, k_pages, v_pages, shape.window)
+        q, k = qk.split([heads, kv_heads], 1)
+        qk = torch.cat([norm(q, weights.q_norm, shape.eps), norm(k, weights.k_norm, shape.eps)], 1)
+    q, k = rope(qk, cos, sin).split([heads, kv_heads], 1)
+    write_kv(k, v, rows, k_pages, v_pages)
+    seen = attention(q, rows, k_pages, v_pages, shape.window)
     x = x + linear(quantize(seen, weights.o.group), weights.o)
     gate_up = linear(norm_quantize(x, weights.norm2, shape.eps, weights.gate_up.group), weights.gate_up)
     return linear(gated_quantize(gate_up, weights.down.group), weights.down).add_(x)
@@ -170,9 +172,9 @@ def _pieces(weight: Linear, rows: int) -> Iterator[tuple[Tensor, Tensor]]:
         kept = weight.prepared.get("reference")
         if kept is None:
             kept = weight.prepared["reference"] = _floats(weight, 0, out)
-        steps, scale = kept
+        integers, steps = kept
         for start in range(0, out, part):
-            yield steps[:, :, start : start + part], scale[:, :, start : start + part]
+            yield integers[:, :, start : start + part], steps[:, :, start : start + part]
     else:
         part = min(part, max(1, _KEPT // padded))
         for start in range(0, out, part):
@@ -180,5 +182,5 @@ def _pieces(weight: Linear, rows: int) -> Iterator[tuple[Tensor, Tensor]]:
 
 
 def _floats(weight: Linear, start: int, end: int) -> tuple[Tensor, Tensor]:
-    steps = weight.weight[start:end].view(end - start, weight.groups, weight.group).transpose(0, 1).float()
-    return steps.transpose(1, 2), weight.scale[start:end].t().float().unsqueeze(1).contiguous()
+    integers = weight.weight[start:end].view(end - start, weight.groups, weight.group).transpose(0, 1).float()
+    return integers.transpose(1, 2), weight.scale[start:end].t().float().unsqueeze(1).contiguous()

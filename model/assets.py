@@ -1,4 +1,6 @@
-"""The small files beside the weights that a client needs: tokenizer, chat template, generation defaults. Bytes with a digest."""
+"""The small files beside the weights that a client needs: tokenizer, chat template, generation defaults. Bytes with a
+digest.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,9 @@ class Asset:
 
 
 def read_assets(directory: str | Path) -> tuple[Asset, ...]:
-    """Those of ASSET_NAMES that ``directory`` has, in that order. Raises CorruptCheckpoint when one is too large or unreadable."""
+    """Those of ASSET_NAMES that ``directory`` has, in that order. Raises CorruptCheckpoint when one is too large or
+    unreadable.
+    """
     assets: list[Asset] = []
     for name in ASSET_NAMES:
         path = Path(directory) / name

@@ -1,9 +1,11 @@
-"""Quantised parts of a model on disk, so that a Peer starts by mapping files instead of reading and rounding a checkpoint again.
+"""Quantised parts of a model on disk, so that a Peer starts by mapping files instead of reading and rounding a
+checkpoint again.
 
-One safetensors file a Block and one an End, so that Spans that overlap share them. A file is named by what it holds: the model's
-fingerprint, the group size, the code that rounds (its digest: a change of ``quantize`` is a change of the key) and the part. It carries
-a SHA-256 of key, table and data, checked at every load; a file that fails is reported and made again. Files are written aside, synced
-and renamed, so two Peers may start at once and a crash leaves nothing but a temporary file, which a later start removes.
+One safetensors file a Block and one an End, so that Spans that overlap share them. A file is named by what it holds:
+the model's fingerprint, the group size, the code that rounds (its digest: a change of ``quantize`` is a change of the
+key) and the part. It carries a SHA-256 of key, table and data, checked at every load; a file that fails is reported and
+made again. Files are written aside, synced and renamed, so two Peers may start at once and a crash leaves nothing but a
+temporary file, which a later start removes.
 
 A cache is a convenience: whatever is wrong with its directory is logged, and the Peer goes on without.
 """
@@ -117,12 +119,14 @@ class Cache:
 
 
 def _bytes_of(tensor: torch.Tensor) -> memoryview:
-    return memoryview(tensor.reshape(-1).view(torch.uint8).numpy())
+    return tensor.reshape(-1).view(torch.uint8).numpy().data
 
 
 def _sync_directory(directory: Path) -> None:
-    handle = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    """Makes the rename last through a crash, where the file system knows how."""
+    with suppress(OSError):
+        handle = os.open(directory, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

@@ -1,8 +1,9 @@
 """What a model is, read from its ``config.json`` through transformers' AutoConfig, and nothing that it does.
 
-Four families share one decoder layer; what differs between them is options: biases, QK-norm, sliding windows, the kind of RoPE.
-``read_config`` turns a Hugging Face configuration into those options and refuses, by name, whatever they cannot express. Remote
-code is never run. A number that cannot be meant is a CorruptCheckpoint, an option that Shoal lacks an UnsupportedModel.
+Four families share one decoder layer; what differs between them is options: biases, QK-norm, sliding windows, the kind
+of RoPE. ``read_config`` turns a Hugging Face configuration into those options and refuses, by name, whatever they
+cannot express. Remote code is never run. A number that cannot be meant is a CorruptCheckpoint, an option that Shoal
+lacks an UnsupportedModel.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
 ROPE_KINDS = ("default", "linear", "dynamic", "llama3", "yarn")
 MAX_JSON_BYTES = 4 << 20
 
-# config.json's model_type → (family, architectures). AutoConfig calls a Mistral whose layers differ in their windows "ministral".
+# config.json's model_type → (family, architectures). AutoConfig calls a Mistral with several windows "ministral".
 _KNOWN = {
     "llama": ("llama", ("LlamaForCausalLM",)),
     "mistral": ("mistral", ("MistralForCausalLM",)),
@@ -34,9 +35,10 @@ _KNOWN = {
 class RopeConfig:
     """Rotary embedding. Fields that a ``kind`` does not use keep their defaults.
 
-    ``linear`` and ``dynamic`` use ``factor``; ``llama3`` adds the two frequency factors and ``original_max_positions``; ``yarn`` uses
-    ``factor``, ``original_max_positions``, the betas, ``truncate``, and for its attention scaling ``attention_factor`` or, where that is
-    None, ``mscale`` / ``mscale_all_dim`` or ``factor`` alone. For ``dynamic``, ``original_max_positions`` is the model's maximum.
+    ``linear`` and ``dynamic`` use ``factor``; ``llama3`` adds the two frequency factors and ``original_max_positions``;
+    ``yarn`` uses ``factor``, ``original_max_positions``, the betas, ``truncate``, and for its attention scaling
+    ``attention_factor`` or, where that is None, ``mscale`` / ``mscale_all_dim`` or ``factor`` alone. For ``dynamic``,
+    ``original_max_positions`` is the model's maximum.
     """
 
     kind: str = "default"
@@ -55,7 +57,9 @@ class RopeConfig:
 
 @dataclass(frozen=True, slots=True)
 class ModelConfig:
-    """One decoder-only model. ``windows[b]`` is how many positions a query of Block b sees, its own included; None: all of them."""
+    """One decoder-only model. ``windows[b]`` is how many positions a query of Block b sees, its own included; None: all
+    of them.
+    """
 
     family: str
     name: str
@@ -124,7 +128,8 @@ _MOST = {
 def read_config(directory: str | Path, name: str | None = None) -> ModelConfig:
     """The configuration in ``directory``; ``name`` is what people call the model (default: the directory's name).
 
-    Raises ModelNotFound without a config.json, CorruptCheckpoint where it cannot be meant, UnsupportedModel where Shoal cannot follow.
+    Raises ModelNotFound without a config.json, CorruptCheckpoint where it cannot be meant, UnsupportedModel where Shoal
+    cannot follow.
     """
     directory = Path(directory)
     path = directory / "config.json"
@@ -204,7 +209,7 @@ def _auto_config(directory: Path) -> Any:
     logging.set_verbosity_error()
     try:
         return AutoConfig.from_pretrained(str(directory), trust_remote_code=False, local_files_only=True)
-    except Exception as error:  # whatever a foreign validator throws at nonsense, it is the file's fault
+    except Exception as error:  # noqa: BLE001 whatever a foreign validator throws at nonsense is the file's fault
         raise CorruptCheckpoint(
             f"{directory / 'config.json'} makes no sense to transformers: {one_line(error)}"
         ) from None
@@ -221,9 +226,7 @@ def _refuse_unsupported(path: Path, auto: Any) -> None:
     if auto.hidden_act != "silu":
         raise UnsupportedModel(f"{path}: activation {auto.hidden_act!r} is not supported; supported: silu")
     if getattr(auto, "quantization_config", None) is not None:
-        raise UnsupportedModel(
-            f"{path}: already quantised checkpoints are not supported; name the bf16, f16 or f32 checkpoint (Shoal makes its own INT8)"
-        )
+        raise UnsupportedModel(f"{path}: quantised checkpoints are not supported; name one in bf16, f16 or f32")
     if getattr(auto, "is_heterogeneous", False):
         raise UnsupportedModel(
             f"{path}: per-layer sizes (per_layer_config) are not supported; supported: layers of one shape"
@@ -313,7 +316,7 @@ def _eos_token_ids(directory: Path, auto: Any) -> tuple[int, ...]:
     if written is None:
         written = auto.eos_token_id
     ids = written if isinstance(written, list) else [] if written is None else [written]
-    if not all(isinstance(entry, int) and not isinstance(entry, bool) and 0 <= entry for entry in ids):
+    if not all(isinstance(entry, int) and not isinstance(entry, bool) and entry >= 0 for entry in ids):
         raise CorruptCheckpoint(f"{directory}: eos_token_id is {written!r}, expected token ids")
     return tuple(sorted({entry for entry in ids if entry < auto.vocab_size}))
 

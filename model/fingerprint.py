@@ -1,9 +1,9 @@
 """Which model this is, for machines: two Peers may serve one Session only when their fingerprints are equal.
 
-A fingerprint covers what the arithmetic depends on (configuration, every tensor's name, dtype and shape) and samples of the weights: the
-final norm and 4 KiB from the middle of a few matrices of the first, the middle and the last Block. That tells apart fine-tunes, dtypes
-and mixed-up versions for a few small reads; it is no proof against somebody who means to deceive. How a checkpoint is cut into files
-does not matter, nor where it is or what it is called.
+A fingerprint covers what the arithmetic depends on (configuration, every tensor's name, dtype and shape) and samples of
+the weights: the final norm and 4 KiB from the middle of a few matrices of the first, the middle and the last Block.
+That tells apart fine-tunes, dtypes and mixed-up versions for a few small reads; it is no proof against somebody who
+means to deceive. How a checkpoint is cut into files does not matter, nor where it is or what it is called.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ SAMPLED = ("self_attn.q_proj.weight", "self_attn.v_proj.weight", "mlp.down_proj.
 
 
 def fingerprint(source: Source, config: ModelConfig) -> str:
-    """32 hex digits. Raises CorruptCheckpoint when the checkpoint is not complete. A second call on a Source costs nothing."""
+    """32 hex digits. Raises CorruptCheckpoint when the checkpoint is not complete. A second call on a Source costs
+    nothing.
+    """
     fields = {key: value for key, value in asdict(config).items() if key not in NOT_ARITHMETIC}
     canonical = json.dumps({"format": FORMAT, **fields}, sort_keys=True)
     if canonical not in source.fingerprints:
@@ -45,4 +47,3 @@ def _digest(source: Source, config: ModelConfig, canonical: str) -> str:
     for sample in source.in_order(partial(source.sample, name, SAMPLE_BYTES) for name in dict.fromkeys(names)):
         digest.update(hashlib.blake2b(sample).digest())
     return digest.hexdigest()
-

@@ -1,13 +1,12 @@
-"""A checkpoint on the Hugging Face Hub: small files through ``huggingface_hub``, tensors by HTTP Range requests over its session.
+"""A checkpoint on the Hugging Face Hub: small files through ``huggingface_hub``, tensors by HTTP Range requests.
 
-A Peer for four Blocks of a large model reads only their bytes. Everything is pinned to one commit, so that a push to the Hub in between
-cannot mix two versions. Weight files that the user has already downloaded with Hugging Face tools are read from there. This is the only
-file that talks to the Hub; what goes wrong there becomes one of our errors here, in ``_ours``.
+A Peer for four Blocks of a large model reads only their bytes. Everything is pinned to one commit, so that a push to
+the Hub in between cannot mix two versions. Weight files that the user has already downloaded with Hugging Face tools
+are read from there. What goes wrong at the Hub becomes one of our errors here, in ``_ours``.
 """
 
 from __future__ import annotations
 
-import importlib
 import logging
 import os
 import random
@@ -23,19 +22,16 @@ from typing import Any
 
 from model.assets import ASSET_NAMES, MAX_ASSET_BYTES
 from model.config import one_line
+from model.ranges import READ_TIMEOUT_S, RETRIED_STATUS, RangeRequest, httpx_of_hub, retry_after_s
 from model.source import INDEX, LocalFiles, Source, map_file, weight_map_of
 from swarm.errors import CorruptCheckpoint, ModelError, ModelNotFound, ShoalError
 
 log = logging.getLogger(__name__)
 
 SMALL_FILES = (*ASSET_NAMES, INDEX)
-CONNECT_TIMEOUT_S = 10.0
-READ_TIMEOUT_S = 30.0
 PATIENCE_S = 180.0  # a read's deadline: this, and its bytes at the slowest rate
 SLOWEST_BYTES_PER_S = 16 << 10
 MAX_FAILURES = 8  # in a row, without a new byte in between
-MAX_RETRY_AFTER_S = 60.0
-RETRIED_STATUS = (408, 429, 500, 502, 503, 504)
 
 
 def open_hub(
@@ -43,8 +39,9 @@ def open_hub(
 ) -> Source:
     """The checkpoint ``repo`` (``org/name``) at ``revision`` (default: the Hub's main branch).
 
-    Small files go to ``cache_dir``/hub (default: where Hugging Face tools keep them). Raises ModelNotFound, UnsupportedModel,
-    CorruptCheckpoint, or ModelError when the Hub cannot be reached and there is no complete download either.
+    Small files go to ``cache_dir``/hub (default: where Hugging Face tools keep them). Raises ModelNotFound,
+    UnsupportedModel, CorruptCheckpoint, or ModelError when the Hub cannot be reached and there is no complete download
+    either.
     """
     from huggingface_hub import HfApi
 
@@ -128,17 +125,20 @@ class HubFiles:
         return size
 
     def read(self, file: str, start: int, end: int) -> Any:
-        """The bytes, by as many requests as it takes: a broken transfer goes on where it stopped. Raises ModelError when it gives up."""
+        """The bytes, by as many requests as it takes: a broken transfer goes on where it stopped.
+
+        Raises ModelError when it gives up.
+        """
         if file in self._here:
             return map_file(self._here[file], start, end)
         data = bytearray(end - start)
         done, failures = 0, 0
         deadline = time.monotonic() + PATIENCE_S + len(data) / SLOWEST_BYTES_PER_S
         while done < len(data):
-            transfer = _Transfer(self._urls[file], self._headers, start + done, end)
+            request = RangeRequest(self._urls[file], self._headers, start + done, end)
             before = done
             with _ours(self.name):
-                for piece in transfer:
+                for piece in request:
                     data[done : done + len(piece)] = piece
                     done += len(piece)
                     if time.monotonic() > deadline:
@@ -146,60 +146,11 @@ class HubFiles:
             if done < len(data):
                 failures = failures + 1 if done == before else 0
                 if failures > MAX_FAILURES or time.monotonic() > deadline:
-                    raise ModelError(
-                        f"{self.name}: the Hub at {endpoint()} gives no more of {file}: {transfer.problem}; try again later"
-                    )
-                log.warning("reading %s of %s again from byte %d: %s", file, self.name, start + done, transfer.problem)
-                self.sleep(transfer.pause_s or min(10.0, 0.25 * 2**failures) * random.uniform(0.5, 1.0))
+                    said = request.problem
+                    raise ModelError(f"{self.name}: {endpoint()} gives no more of {file} ({said}); try again later")
+                log.warning("reading %s of %s again from byte %d: %s", file, self.name, start + done, request.problem)
+                self.sleep(request.pause_s or min(10.0, 0.25 * 2**failures) * random.uniform(0.5, 1.0))
         return data
-
-
-class _Transfer:
-    """One GET of bytes ``start`` up to ``end``. Iterating yields what arrives; trouble that may pass ends it with a ``problem``."""
-
-    def __init__(self, url: str, headers: dict[str, str], start: int, end: int):
-        self.url, self.headers, self.start, self.end = url, headers, start, end
-        self.problem = "the connection closed early"
-        self.pause_s = 0.0
-
-    def __iter__(self) -> Iterator[bytes]:
-        from huggingface_hub.utils import get_session, hf_raise_for_status
-
-        httpx = _httpx()
-        headers = {**self.headers, "Range": f"bytes={self.start}-{self.end - 1}"}
-        timeout = httpx.Timeout(READ_TIMEOUT_S, connect=CONNECT_TIMEOUT_S)
-        try:
-            with get_session().stream("GET", self.url, headers=headers, timeout=timeout) as response:
-                if response.status_code in RETRIED_STATUS:
-                    self.problem = f"HTTP status {response.status_code}"
-                    self.pause_s = _retry_after_s(response.headers.get("Retry-After", ""))
-                    return
-                if response.status_code == 416:
-                    raise CorruptCheckpoint(f"{self.url} ends before byte {self.end}; the Hub said it was longer")
-                hf_raise_for_status(response)
-                self._check(response)
-                left = self.end - self.start
-                for piece in response.iter_raw():
-                    yield piece[:left]
-                    left -= min(left, len(piece))
-        except (httpx.TransportError, RuntimeError) as error:  # RuntimeError: the shared session was closed meanwhile
-            self.problem = one_line(error) or type(error).__name__
-
-    def _check(self, response: Any) -> None:
-        """Before the body is read: it must be the range that was asked for, not the whole file."""
-        if response.status_code != 206:
-            raise ModelError(
-                f"{self.url} ignores Range requests (status {response.status_code}); download the model and name its directory"
-            )
-        said = response.headers.get("Content-Range", "")
-        if not said.replace(" ", "").startswith(f"bytes{self.start}-{self.end - 1}/"):
-            raise ModelError(
-                f"{self.url} answered range {said!r}, expected bytes {self.start}-{self.end - 1}; try another mirror"
-            )
-        if response.headers.get("Content-Encoding", "identity") != "identity":
-            raise ModelError(
-                f"{self.url} answered a range in another encoding, which has no byte positions; try another mirror"
-            )
 
 
 def _small_files(
@@ -211,7 +162,9 @@ def _small_files(
     cache_dir: Path | None,
     sleep: Callable[[float], None],
 ) -> tuple[Path, str | None]:
-    """The directory that configuration, tokenizer and index were put in; and above it, where that is to go with the Source, what to remove."""
+    """The directory that configuration, tokenizer and index were put in; and above it, where that is to go with the
+    Source, what to remove.
+    """
     wanted = [file for file in SMALL_FILES if file in sizes]
     for file in wanted:
         if (sizes[file] or 0) > MAX_ASSET_BYTES:
@@ -251,14 +204,14 @@ def _patiently(call: Callable[[], Any], sleep: Callable[[float], None], attempts
     """``call`` again after trouble that may pass, a few times."""
     from huggingface_hub.errors import HfHubHTTPError
 
-    httpx = _httpx()
+    httpx = httpx_of_hub()
     for attempt in range(1, attempts + 1):
         try:
             return call()
         except HfHubHTTPError as error:
             if error.response.status_code not in RETRIED_STATUS or attempt == attempts:
                 raise
-            pause_s = _retry_after_s(error.response.headers.get("Retry-After", ""))
+            pause_s = retry_after_s(error.response.headers.get("Retry-After", ""))
         except httpx.ConnectError:
             raise  # nobody there: the user wants to know now
         except httpx.TransportError:
@@ -274,21 +227,21 @@ def _ours(name: str) -> Iterator[None]:
     """The table of the Hub's errors and ours. Plain OSErrors (disk full, no permission) pass."""
     from huggingface_hub import errors
 
-    httpx = _httpx()
+    httpx = httpx_of_hub()
     try:
         yield
     except errors.GatedRepoError:
+        page = f"{endpoint()}/{name.partition('@')[0]}"
         raise ModelNotFound(
-            f"{name} is gated: accept its terms at {endpoint()}/{name.partition('@')[0]}, then `hf auth login` or set HF_TOKEN"
+            f"{name} is gated: accept its terms at {page}, then `hf auth login` or set HF_TOKEN"
         ) from None
     except errors.RevisionNotFoundError:
         raise ModelNotFound(
             f"{name}: the Hub has the model but no such revision; give a branch, tag or commit"
         ) from None
     except errors.RepositoryNotFoundError:
-        raise ModelNotFound(
-            f"the Hub has no model {name}, or it is private: check the name, or `hf auth login` (no local directory has that name either)"
-        ) from None
+        hint = "check the name, or `hf auth login`; no local directory has that name either"
+        raise ModelNotFound(f"the Hub has no model {name}, or it is private: {hint}") from None
     except errors.LocalEntryNotFoundError as error:
         raise ModelError(f"cannot reach the Hub at {endpoint()} for {name}: {one_line(error)}") from None
     except errors.EntryNotFoundError as error:
@@ -321,19 +274,8 @@ def _no_progress_bars() -> Iterator[None]:
         enable_progress_bars()
 
 
-def _httpx() -> Any:
-    """The HTTP library that huggingface_hub uses: httpx before its version 2, httpx2 since."""
-    from huggingface_hub.utils import get_session
-
-    return importlib.import_module(type(get_session()).__module__.partition(".")[0])
-
-
 def _size_of(path: str) -> int | None:
     try:
         return os.stat(path).st_size
     except OSError:
         return None
-
-
-def _retry_after_s(header: str) -> float:
-    return min(MAX_RETRY_AFTER_S, float(header)) if header.strip().isdigit() else 0.0

@@ -26,6 +26,7 @@ from torch import Tensor
 
 from kernels.types import GROUP, Linear
 from model.config import ModelConfig
+from model.layout import EMBEDDING, FINAL_NORM, HEAD
 from model.parameters import BlockWeights, EndsWeights, FloatLinear
 from swarm.errors import CorruptCheckpoint
 
@@ -33,15 +34,16 @@ Read = Callable[[str], Tensor]
 """Gives a tensor by name: bf16, f16 or f32. A Block's names are relative to it, ``"self_attn.q_proj.weight"``."""
 
 LEAST_EXPONENT, MOST_EXPONENT = -4, 7
+LEAST_CORRECTION = 2  # in powers of two: smaller differences are left alone
 _SLICE = 1 << 22  # weights handled at a time, so that the FP32 working copies stay small
 
 
-def quantize(weight: Tensor, bias: Tensor | None = None, group: int = GROUP) -> Linear:
+def quantize(weight: Tensor, bias: Tensor | None = None, group: int = GROUP, name: str = "matrix") -> Linear:
     """One matrix [out, in] as it is, without balance. Raises CorruptCheckpoint for NaN, infinity or weights beyond
     FP16's scales.
     """
     matrix = _Matrix(weight.shape[0], weight.shape[1], group)
-    matrix.put("matrix", weight, bias)
+    matrix.put(name, weight, bias)
     return matrix.linear
 
 
@@ -51,44 +53,41 @@ def dequantize(linear: Linear) -> Tensor:
     return (steps * linear.scale.float()[:, :, None]).view(linear.out_features, -1)[:, : linear.in_features]
 
 
-def quantize_block(read: Read, config: ModelConfig, group: int = GROUP) -> BlockWeights:
-    """One Block in profile c8, balanced. ``read`` is called once for each tensor, and at most two results are alive at
-    a time.
+def quantize_block(read: Read, config: ModelConfig, group: int = GROUP, *, balance: bool = True) -> BlockWeights:
+    """One Block in profile c8. ``read`` is called once for each tensor, and one result is alive at a time.
+
+    ``balance=False`` is not c8; benchmarks use it to show what the balance is good for.
     """
     hidden, inner, q_size, kv_size = config.hidden_size, config.intermediate_size, config.q_size, config.kv_size
+    kv_heads, head_dim = config.num_kv_heads, config.head_dim
 
-    def bias(name: str, has: bool) -> Tensor | None:
-        return _floats(read, f"{name}.bias") if has else None
+    def fill(
+        matrix: _Matrix,
+        name: str,
+        has_bias: bool,
+        columns: Tensor | None = None,
+        rows: Tensor | None = None,
+        shared: int = 1,
+    ) -> Tensor:
+        """Appends a tensor, its columns multiplied by ``columns`` or else by its own balance, and returns those."""
+        weight = read(f"{name}.weight")
+        if columns is None:
+            columns = _balance(weight, shared, head_dim) if balance else torch.ones(weight.shape[1])
+        matrix.put(name, weight, _floats(read, f"{name}.bias") if has_bias else None, columns, rows)
+        return columns
 
-    down = _Matrix(hidden, inner, group)
-    weight = read("mlp.down_proj.weight")
-    inner_balance = _balance(weight)
-    down.put("mlp.down_proj", weight, bias("mlp.down_proj", config.mlp_bias), columns=inner_balance)
+    down, gate_up = _Matrix(hidden, inner, group), _Matrix(2 * inner, hidden, group)
+    inner_balance = fill(down, "mlp.down_proj", config.mlp_bias)
+    norm2_balance = fill(gate_up, "mlp.gate_proj", config.mlp_bias)
+    fill(gate_up, "mlp.up_proj", config.mlp_bias, norm2_balance, inner_balance)
 
-    gate_up = _Matrix(2 * inner, hidden, group)
-    weight = read("mlp.gate_proj.weight")
-    norm2_balance = _balance(weight)
-    gate_up.put("mlp.gate_proj", weight, bias("mlp.gate_proj", config.mlp_bias), columns=norm2_balance)
-    weight = read("mlp.up_proj.weight")
-    gate_up.put("mlp.up_proj", weight, bias("mlp.up_proj", config.mlp_bias), columns=norm2_balance, rows=inner_balance)
-
-    o = _Matrix(hidden, q_size, group)
-    weight = read("self_attn.o_proj.weight")
-    heads_per_kv = config.num_heads // config.num_kv_heads
-    v_balance = _balance(weight, heads_per_kv, config.head_dim)  # [kv_size]
-    o_balance = v_balance.view(-1, 1, config.head_dim).expand(-1, heads_per_kv, -1).reshape(-1)
-    o.put("self_attn.o_proj", weight, bias("self_attn.o_proj", config.o_bias), columns=o_balance)
-
-    qkv = _Matrix(q_size + 2 * kv_size, hidden, group)
-    weight = read("self_attn.q_proj.weight")
-    norm1_balance = _balance(weight)
-    qkv.put("self_attn.q_proj", weight, bias("self_attn.q_proj", config.qkv_bias), columns=norm1_balance)
-    weight = read("self_attn.k_proj.weight")
-    qkv.put("self_attn.k_proj", weight, bias("self_attn.k_proj", config.qkv_bias), columns=norm1_balance)
-    weight = read("self_attn.v_proj.weight")
-    qkv.put(
-        "self_attn.v_proj", weight, bias("self_attn.v_proj", config.qkv_bias), columns=norm1_balance, rows=v_balance
-    )
+    o, qkv = _Matrix(hidden, q_size, group), _Matrix(q_size + 2 * kv_size, hidden, group)
+    shared = config.num_heads // kv_heads
+    o_balance = fill(o, "self_attn.o_proj", config.o_bias, shared=shared)
+    v_balance = o_balance.view(kv_heads, shared, head_dim)[:, 0].reshape(kv_size)
+    norm1_balance = fill(qkv, "self_attn.q_proj", config.qkv_bias)
+    fill(qkv, "self_attn.k_proj", config.qkv_bias, norm1_balance)
+    fill(qkv, "self_attn.v_proj", config.qkv_bias, norm1_balance, v_balance)
 
     return BlockWeights(
         norm1=_floats(read, "input_layernorm.weight") / norm1_balance,
@@ -121,30 +120,32 @@ def float_block(read: Read, config: ModelConfig) -> BlockWeights:
     )
 
 
-def quantize_ends(read: Read, config: ModelConfig, *, embedding: bool, head: bool, group: int = GROUP) -> EndsWeights:
-    """The wanted Ends in profile c8; ``read`` takes full names. A tied Head shares the embedding's memory, and its
-    bytes either way.
+def quantize_ends(
+    read: Read, config: ModelConfig, *, embedding: bool, head: bool, group: int = GROUP, balance: bool = True
+) -> EndsWeights:
+    """The wanted Ends in profile c8; ``read`` takes full names. A tied Head shares the embedding's memory, and has its
+    bytes where the embedding is not wanted.
     """
-    table = quantize(read("model.embed_tokens.weight"), group=group) if embedding or (head and config.tied) else None
+    table = quantize(read(EMBEDDING), group=group, name=EMBEDDING) if embedding or (head and config.tied) else None
     if not head:
         return EndsWeights(embedding=table)
-    norm = _floats(read, "model.norm.weight")
+    norm = _floats(read, FINAL_NORM)
     if config.tied:
         return EndsWeights(table if embedding else None, norm, table)
-    weight = read("lm_head.weight")
-    balance = _balance(weight)
+    weight = read(HEAD)
+    columns = _balance(weight) if balance else torch.ones(config.hidden_size)
     matrix = _Matrix(config.vocab_size, config.hidden_size, group)
-    matrix.put("lm_head", weight, None, columns=balance)
-    return EndsWeights(table, norm / balance, matrix.linear)
+    matrix.put(HEAD, weight, None, columns)
+    return EndsWeights(table, norm / columns, matrix.linear)
 
 
 def float_ends(read: Read, config: ModelConfig, *, embedding: bool, head: bool) -> EndsWeights:
     """The wanted Ends in profile f32."""
-    table = FloatLinear(_floats(read, "model.embed_tokens.weight")) if embedding or (head and config.tied) else None
+    table = FloatLinear(_floats(read, EMBEDDING)) if embedding or (head and config.tied) else None
     if not head:
         return EndsWeights(embedding=table)
-    matrix = table if config.tied else FloatLinear(_floats(read, "lm_head.weight"))
-    return EndsWeights(table if embedding else None, _floats(read, "model.norm.weight"), matrix)
+    matrix = table if config.tied else FloatLinear(_floats(read, HEAD))
+    return EndsWeights(table if embedding else None, _floats(read, FINAL_NORM), matrix)
 
 
 def _floats(read: Read, name: str) -> Tensor:
@@ -208,22 +209,21 @@ def _round(
     return (grouped / divisor[:, :, None]).round_().clamp_(-127, 127).to(torch.int8), scale
 
 
-def _balance(weight: Tensor, heads: int = 1, head_dim: int | None = None) -> Tensor:
-    """The power of two for each column of ``weight``; ``heads`` query heads in turn share those of one key-value head's
-    channels.
+def _balance(weight: Tensor, shared: int = 1, head_dim: int = 1) -> Tensor:
+    """The power of two for each column of ``weight``. ``shared`` query heads in turn have the channels, and so the
+    balance, of one key-value head.
     """
     amax = torch.zeros(weight.shape[1])
     step = max(1, _SLICE // weight.shape[1])
     for start in range(0, len(weight), step):
         amax = torch.maximum(amax, weight[start : start + step].float().abs().amax(0))
-    if head_dim is not None:
-        amax = amax.view(-1, heads, head_dim).amax(1).view(-1)
-    mantissa, exponent = torch.frexp(
-        amax.median() / amax
-    )  # log2 without a logarithm: ratio = mantissa * 2^exponent, ½ ≤ mantissa < 1
+    if shared > 1:
+        heads = amax.view(-1, shared, head_dim)
+        amax = heads.amax(1, keepdim=True).expand_as(heads).reshape(-1)
+    # log2 without a logarithm: ratio = mantissa * 2^exponent, and half <= mantissa < 1.
+    mantissa, exponent = torch.frexp(amax.median() / amax)
     exponent = torch.where(mantissa < 2**-0.5, exponent - 1, exponent)  # to the nearest power of two
-    far = (
-        torch.isfinite(mantissa) & (mantissa > 0) & (exponent.abs() >= 2)
-    )  # not where a column or the median is 0, infinite or NaN
+    # Not where a column or the median is zero, infinite or NaN.
+    far = torch.isfinite(mantissa) & (mantissa > 0) & (exponent.abs() >= LEAST_CORRECTION)
     exponent = torch.where(far, exponent, 0).clamp(LEAST_EXPONENT, MOST_EXPONENT)
     return ((exponent.to(torch.int32) + 127) << 23).view(torch.float32)

@@ -1,8 +1,9 @@
-"""The header of a safetensors file, read with suspicion and written back. Knows no tensors and no I/O: bytes in, a table out.
+"""The header of a safetensors file, read with suspicion and written back. Knows no tensors and no I/O: bytes in, a
+table out.
 
-A file is eight bytes (the header's length n, little-endian), n bytes of JSON ``{name: {dtype, shape, data_offsets}}``, and the data.
-The offsets count from the end of the header, leave no holes and do not overlap. A header comes from a stranger, and says how much
-will be read and allocated, so everything in it is checked against the file's size first.
+A file is eight bytes (the header's length n, little-endian), n bytes of JSON ``{name: {dtype, shape, data_offsets}}``,
+and the data. The offsets count from the end of the header, leave no holes and do not overlap. A header comes from a
+stranger, and says how much will be read and allocated, so everything in it is checked against the file's size first.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""Where a checkpoint's bytes come from: a directory, or the Hub, by name. Reads any rows of any tensor, and nothing that was not asked for.
+"""Where a checkpoint's bytes come from: a directory, or the Hub, by name. Reads any rows of any tensor, and nothing
+that was not asked for.
 
-``open_source`` decides between the two and reads the table of tensors (the headers of all shards; small). What differs is one method,
-``Files.read``: a page-aligned private mapping here, an HTTP Range request in ``model.hub``.
+``open_source`` decides between the two and reads the table of tensors (the headers of all shards; small). What differs
+is one method, ``Files.read``: a page-aligned private mapping here, an HTTP Range request in ``model.hub``.
 """
 
 from __future__ import annotations
@@ -34,7 +35,9 @@ T = TypeVar("T")
 
 
 class Files(Protocol):
-    """The weight files of one checkpoint. ``parallel``: how many reads at once are worth while, and of how many bytes each."""
+    """The weight files of one checkpoint. ``parallel``: how many reads at once are worth while, and of how many bytes
+    each.
+    """
 
     parallel: int
     piece_bytes: int
@@ -51,8 +54,8 @@ class Files(Protocol):
 class Source:
     """A checkpoint's tensors by name, whichever files hold them. Its methods may be called from several threads.
 
-    ``name`` is what people call the model, ``directory`` holds its configuration and tokenizer files, ``bytes_read`` counts what was
-    asked of the weight files, headers included.
+    ``name`` is what people call the model, ``directory`` holds its configuration and tokenizer files, ``bytes_read``
+    counts what was asked of the weight files, headers included.
     """
 
     def __init__(self, name: str, directory: Path, files: Files, weight_map: dict[str, str] | None):
@@ -70,7 +73,8 @@ class Source:
         return self._bytes_read
 
     def read(self, name: str, rows: slice | None = None, arrived: Callable[[int], None] | None = None) -> torch.Tensor:
-        """The tensor ``name``, or only some of its rows, in its stored dtype (bf16, f16 or f32). ``arrived`` hears of bytes as they come.
+        """The tensor ``name``, or only some of its rows, in its stored dtype (bf16, f16 or f32). ``arrived`` hears of
+        bytes as they come.
 
         Raises CorruptCheckpoint when there is no such tensor or its file ends early, UnsupportedModel for other dtypes.
         """
@@ -86,7 +90,9 @@ class Source:
             shape = (max(0, last - first), *shape[1:])
         if start == end:
             return torch.empty(shape, dtype=DTYPES[entry.dtype])
-        return torch.frombuffer(self._read_bytes(entry.file, start, end, arrived), dtype=DTYPES[entry.dtype]).reshape(shape)
+        return torch.frombuffer(self._read_bytes(entry.file, start, end, arrived), dtype=DTYPES[entry.dtype]).reshape(
+            shape
+        )
 
     def sample(self, name: str, most: int) -> bytes:
         """At most ``most`` raw bytes from the middle of a tensor."""
@@ -180,7 +186,9 @@ class LocalFiles:
 
 
 def map_file(path: Path, start: int, end: int) -> memoryview:
-    """Bytes of a file as private copy-on-write memory; nothing is read before it is touched, nothing is ever written back."""
+    """Bytes of a file as private copy-on-write memory; nothing is read before it is touched, nothing is ever written
+    back.
+    """
     before = start % mmap.ALLOCATIONGRANULARITY
     if end <= start:
         return memoryview(bytearray())
@@ -196,10 +204,12 @@ def map_file(path: Path, start: int, end: int) -> memoryview:
 
 
 def open_source(model: str | Path, revision: str | None = None, cache_dir: str | Path | None = None) -> Source:
-    """The checkpoint that a user calls ``model``: a directory if there is one of that name, otherwise a Hub id (``org/name``).
+    """The checkpoint that a user calls ``model``: a directory if there is one of that name, otherwise a Hub id
+    (``org/name``).
 
-    ``revision`` is a branch, tag or commit of the Hub; ``org/name@revision`` says the same. ``cache_dir`` takes the small files of a Hub
-    model. Raises UsageError, ModelNotFound, UnsupportedModel, CorruptCheckpoint, or ModelError when the Hub cannot be reached.
+    ``revision`` is a branch, tag or commit of the Hub; ``org/name@revision`` says the same. ``cache_dir`` takes the
+    small files of a Hub model. Raises UsageError, ModelNotFound, UnsupportedModel, CorruptCheckpoint, or ModelError
+    when the Hub cannot be reached.
     """
     text = str(model)
     path = Path(text).expanduser()
@@ -219,7 +229,8 @@ def open_source(model: str | Path, revision: str | None = None, cache_dir: str |
 
 
 def weight_map_of(name: str, directory: Path, present: Callable[[str], bool]) -> dict[str, str] | None:
-    """Which file holds which tensor of the checkpoint ``name``, or None when all are in one. ``present`` says whether it has a file.
+    """Which file holds which tensor of the checkpoint ``name``, or None when all are in one. ``present`` says whether
+    it has a file.
 
     Raises ModelNotFound or UnsupportedModel when there are no safetensors at all.
     """
@@ -257,4 +268,3 @@ def _open_local(directory: Path) -> Source:
     name = DEFAULT_MODEL_NAME if resolved == DEFAULT_MODEL else resolved.name or "model"
     weight_map = weight_map_of(str(directory), directory, lambda file: (directory / file).is_file())
     return Source(name, directory, LocalFiles(directory), weight_map)
-

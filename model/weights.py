@@ -1,7 +1,8 @@
-"""From a checkpoint to the operands of one Span, tensor by tensor: from the cache where it has them, otherwise read and quantised.
+"""From a checkpoint to the operands of one Span, tensor by tensor: from the cache where it has them, otherwise read and
+quantised.
 
-Nothing but the Span's own tensors is read: those of its Blocks, the embedding where it starts at Block 0, final norm and Head where it
-ends with the last. Besides the result, no more than the tensor at hand is in memory.
+Nothing but the Span's own tensors is read: those of its Blocks, the embedding where it starts at Block 0, final norm
+and Head where it ends with the last. Besides the result, no more than the tensor at hand is in memory.
 """
 
 from __future__ import annotations
@@ -40,10 +41,11 @@ def load_span(
     cache_dir: str | Path | None = None,
     progress: Progress | None = None,
 ) -> SpanWeights:
-    """The weights of ``span`` and of the Ends that touch it. Profile c8 is cached under ``cache_dir``, None for nowhere.
+    """The weights of ``span`` and of the Ends that touch it. Profile c8 is cached under ``cache_dir``, None for
+    nowhere.
 
-    Raises UsageError for a Span that the model does not have, CorruptCheckpoint for tensors that are missing, of the wrong shape or hold
-    NaN, UnsupportedModel for dtypes other than bf16, f16 and f32, ModelError when the Hub fails.
+    Raises UsageError for a Span that the model does not have, CorruptCheckpoint for tensors that are missing, of the
+    wrong shape or hold NaN, UnsupportedModel for dtypes other than bf16, f16 and f32, ModelError when the Hub fails.
     """
     if not config.span.covers(span):
         raise UsageError(f"{config.name} has Blocks {config.span}, it cannot serve {span}; give a range within")
@@ -67,7 +69,13 @@ class _Loader:
     """One ``load_span``: what it works with, and how far it is."""
 
     def __init__(
-        self, source: Source, config: ModelConfig, span: Span, profile: Profile, cache: Cache | None, progress: Progress | None
+        self,
+        source: Source,
+        config: ModelConfig,
+        span: Span,
+        profile: Profile,
+        cache: Cache | None,
+        progress: Progress | None,
     ):
         self.source, self.config, self.span, self.profile, self.cache = source, config, span, profile, cache
         self.progress = progress
@@ -108,7 +116,9 @@ class _Loader:
         embedding = head.head if shared else part("embedding", [EMBEDDING], head=False).embedding
         return EndsWeights(embedding, head.norm, head.head)
 
-    def _part(self, part: str, names: list[str], make: Callable[[], Part], restore: Callable[[Mapping[str, Tensor]], Part]) -> Part:
+    def _part(
+        self, part: str, names: list[str], make: Callable[[], Part], restore: Callable[[Mapping[str, Tensor]], Part]
+    ) -> Part:
         """One cached unit: a Block or an End."""
         after = self.done + sum(self.source.tensors[name].nbytes for name in names)
         cached = self.cache.load(part) if self.cache is not None else None
@@ -126,7 +136,7 @@ class _Loader:
         tensor = self.source.read(name, arrived=self._advance)
         if not _finite(tensor):
             raise CorruptCheckpoint(f"{self.source.tensors[name].file}: tensor {name!r} holds NaN or infinity")
-        return tensor.float()
+        return tensor
 
     def _advance(self, count: int) -> None:
         self.done += count
@@ -173,7 +183,9 @@ def _linear_of(tensors: Mapping[str, Tensor], name: str, in_features: int) -> Li
 
 
 def _finite(tensor: Tensor) -> bool:
-    """No NaN, no infinity: no exponent of all ones. Looks at the bits, a slice at a time, and makes no copy of the whole."""
+    """No NaN, no infinity: no exponent of all ones. Looks at the bits, a slice at a time, and makes no copy of the
+    whole.
+    """
     bits = tensor.reshape(-1).view(torch.int32 if tensor.dtype == torch.float32 else torch.int16)
     ones = {torch.float32: 0x7F800000, torch.bfloat16: 0x7F80, torch.float16: 0x7C00}[tensor.dtype]
     return all(bool(((part & ones) != ones).all()) for part in bits.split(_SLICE))

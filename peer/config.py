@@ -6,12 +6,14 @@ import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from peer.log import LEVELS
 from swarm.errors import UsageError
 from swarm.span import Span
 
-PROFILES = ("c8", "f32")
+Profile = Literal["c8", "f32"]
+PROFILES: tuple[Profile, ...] = ("c8", "f32")
 DEFAULT_KV_TOKENS = 32768
 
 
@@ -59,7 +61,7 @@ class PeerConfig:
     kv_tokens: int | None = None  # None: DEFAULT_KV_TOKENS, or what fits in a quarter of the free memory
     max_sessions: int = 64
     threads: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))
-    profile: str = "c8"
+    profile: Profile = "c8"
     identity: Path | None = None  # None: a fresh key for every start
     cache: Path = field(default_factory=default_cache)
     http: Address | None = None

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from model.assets import Asset, read_assets
@@ -36,6 +36,15 @@ class Checkpoint:
     assets: Sequence[Asset]
 
 
+def settle(threads: int) -> None:
+    """Give torch this many threads. On the compute thread, before it computes anything."""
+    import torch
+
+    torch.set_num_threads(threads)
+    with suppress(RuntimeError):  # once a process, and only before any work was done in parallel
+        torch.set_num_interop_threads(1)
+
+
 def open_checkpoint(config: PeerConfig) -> Checkpoint:
     """Read what is small of the model. Raises ModelError and UsageError."""
     from model.fingerprint import fingerprint
@@ -52,7 +61,6 @@ def load(
 ) -> Runner:
     """Read, quantise and keep the Span. ``abandon`` set ends it at the next tensor with Abandoned."""
     from model.span_model import SpanModel
-
     from peer.runner import Runner
 
     def advanced(done: int, total: int) -> None:
@@ -60,7 +68,7 @@ def load(
             raise Abandoned("told to leave while loading")
         progress(done, total)
 
-    cache: Path | None = config.cache
-    return Runner(
-        SpanModel.load(checkpoint.source, checkpoint.config, span, config.profile, num_pages, cache, advanced)
+    model = SpanModel.load(
+        checkpoint.source, checkpoint.config, span, config.profile, num_pages, config.cache, advanced
     )
+    return Runner(model)

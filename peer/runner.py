@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
-from model.sampler import draw
-from model.span_model import SpanModel
 
 from kernels.types import SeatRows
+from model.sampler import draw
+from model.span_model import SpanModel
 from peer.scheduler import Work
 from peer.seat import Answer, Seat
 from proto.messages import Chunk, Done, Token, Want, WireDType
@@ -114,8 +114,9 @@ def _token(passage: _Passage, logits: torch.Tensor) -> Token | Fault:
     seat, chunk = passage.seat, passage.chunk
     params = seat.request.sampling
     assert params is not None, "admission lets no one want a Token without sampling parameters"
-    if not bool(torch.isfinite(logits).all()):
-        return BadNumbers(f"logits of step {chunk.step} are not finite")
     position = chunk.position + chunk.count
-    drawn = draw(logits, params, position, seat.history, seat.request.prompt_tokens)
+    try:
+        drawn = draw(logits, params, position, seat.history, seat.request.prompt_tokens)
+    except Fault as fault:
+        return fault
     return Token(chunk.step, position, drawn.token_id, drawn.logprob, drawn.top)

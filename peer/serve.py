@@ -1,11 +1,13 @@
 """``python -m peer.serve``: the command line of a Peer. Knows arguments, signals, exit statuses and nothing else.
 
 SIGTERM or SIGINT: leave politely; before the ready line, and on a second signal, at once; on a third, stop dead.
+Signals that come together (from ``timeout``, or Ctrl-C through ``make``) are one.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import signal
 import sys
@@ -18,6 +20,7 @@ from peer.config import PeerConfig
 from peer.options import parse
 from swarm.errors import ShoalError
 
+TOGETHER_S = 0.5
 INTERRUPTED = 130  # what shells expect of a process that was stopped by hand
 
 log = structlog.get_logger("peer.serve")
@@ -27,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Serve until told to leave. Returns the exit status; an error raised on purpose is one line on stderr."""
     try:
         config = parse(argv)
-        _share_the_machine()
+        _tune_libraries()
         logging_setup.configure(config.log_level)
         return asyncio.run(_until_signalled(config))
     except KeyboardInterrupt:
@@ -45,13 +48,16 @@ async def _until_signalled(config: PeerConfig) -> int:
     from peer.serving import Serving  # slow: only once it is clear that there is something to serve
     from swarm.clock import SystemClock
 
-    serving = Serving(config, SystemClock())
+    clock = SystemClock()
+    serving = Serving(config, clock)
     running = asyncio.create_task(serving.run(), name="serving")
-    signals = 0
+    signals, heard_at = 0, -math.inf
 
     def arrived() -> None:
-        nonlocal signals
-        signals += 1
+        nonlocal signals, heard_at
+        if clock.monotonic() < heard_at + TOGETHER_S:
+            return
+        signals, heard_at = signals + 1, clock.monotonic()
         if signals > 2:
             os._exit(INTERRUPTED)
         if signals == 1 and serving.ready:
@@ -66,15 +72,18 @@ async def _until_signalled(config: PeerConfig) -> int:
         await running
     except asyncio.CancelledError:
         return 0 if signals == 1 else INTERRUPTED
+    log.info("left")
     return 0
 
 
-def _share_the_machine() -> None:
-    """Other peers may run here, and a thread that waits at a barrier must not burn the core that another one needs.
+def _tune_libraries() -> None:
+    """What OpenMP and gRPC read from the environment when they are loaded, so this comes before.
 
-    OpenMP reads these when torch is loaded, so this comes before.
+    Other peers may run here: a thread that waits at a barrier must not burn the core that another one needs. And what
+    gRPC's core prints about every stranger's garbage is no log of ours.
     """
-    for name, value in (("OMP_WAIT_POLICY", "PASSIVE"), ("GOMP_SPINCOUNT", "0"), ("KMP_BLOCKTIME", "0")):
+    settings = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0", "KMP_BLOCKTIME": "0", "GRPC_VERBOSITY": "NONE"}
+    for name, value in settings.items():
         os.environ.setdefault(name, value)
 
 
@@ -88,4 +97,7 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    status = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)  # all is closed; taking torch apart piece by piece would be another second or two

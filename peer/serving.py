@@ -24,7 +24,7 @@ from peer.config import DEFAULT_KV_TOKENS, Address, PeerConfig
 from peer.desk import Desk
 from peer.engine import Computing, Engine
 from peer.identity import Identity, load_identity
-from peer.loading import Checkpoint, load, open_checkpoint
+from peer.loading import Checkpoint, load, open_checkpoint, settle
 from peer.pages import PagePool
 from peer.probe import measure_block_s
 from peer.progress import progress
@@ -37,7 +37,7 @@ from proto.frames import Limits
 from proto.messages import Hello, Info
 from swarm.clock import Clock
 from swarm.errors import UsageError
-from swarm.peerinfo import PeerState
+from swarm.peerinfo import ModelRef, PeerState
 from swarm.placement import choose_span
 from swarm.span import Span
 from swarm.view import SwarmView
@@ -88,6 +88,7 @@ class Serving:
             engine = Engine(Scheduler(prefill_tokens=config.max_chunk_tokens, max_decodes=config.max_sessions))
             stack.callback(engine.close)
             checkpoint, directory = await self._find(engine, identity, stack)
+            await _warn_of_namesakes(checkpoint.ref, directory)
             span = await self._span(checkpoint, directory)
             desk = Desk(self._seats(checkpoint, span), engine)
             claim = Claim(
@@ -132,6 +133,7 @@ class Serving:
             stack.push_async_callback(directory.close)
             return directory
 
+        await engine.call(settle, config.threads)
         async with asyncio.TaskGroup() as both:
             opening = both.create_task(engine.call(open_checkpoint, config))
             joining = both.create_task(join())
@@ -250,6 +252,15 @@ class Serving:
             "kv_tokens_free": info.kv_tokens_free,
             "queue_tokens": info.queue_tokens,
         }
+
+
+async def _warn_of_namesakes(ref: ModelRef, directory: Directory) -> None:
+    """Peers of other weights under the same name never share a Session with this one, which surprises people."""
+    for other in await directory.models():
+        if other.name == ref.name and other.fingerprint != ref.fingerprint:
+            log.warning(
+                "the swarm has another model of this name", name=ref.name, ours=ref.fingerprint, other=other.fingerprint
+            )
 
 
 async def _pump(engine: Engine, runner: Computing, desk: Desk) -> None:

@@ -22,7 +22,7 @@ from swarm.errors import BadRequest, DeadLink, Fault, Internal, Overflow, Timeou
 
 MAX_INBOX_ENTRIES = 1024  # unread entries that a Conversation may have
 MAX_INBOX_BYTES = 256 << 20
-FLUSH_S = 0.5  # how long close() waits for what is still queued
+FLUSH_S = 0.5  # how long close() waits for the peer to take what is still queued and to end its side
 
 
 class Conversation:
@@ -154,12 +154,12 @@ class Link:
             raise
 
     async def close(self) -> None:
-        """Writes what is queued (briefly), then ends the stream. The peer frees the Seats that were opened over it."""
+        """Writes what is queued and ends the stream; briefly. The peer frees the Seats that were opened over it."""
         greeted = self.alive and self._greeting.done() and not self._greeting.cancelled()
         self._break(DeadLink(f"{self.address}: the link was closed on this side"))
         try:
             if greeted:
-                await asyncio.wait(self._tasks[:1], timeout=FLUSH_S)
+                await asyncio.wait(self._tasks, timeout=FLUSH_S)
         finally:
             self._call.cancel()
             for task in self._tasks:

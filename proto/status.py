@@ -74,6 +74,7 @@ _WORDS: tuple[tuple[str, str], ...] = (  # what gRPC's details contain → what 
     ("broken pipe", "the connection broke"),
     ("goaway", "it is shutting down"),
     ("server shutdown", "it is shutting down"),
+    ("cancelling all calls", "it is shutting down"),
     ("larger than max", "a message is larger than the limit of gRPC"),
 )
 

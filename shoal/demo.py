@@ -1,7 +1,7 @@
 """``shoal demo``: three peers on this machine, one sentence, one SIGKILL in the middle of it.
 
-Shows what a user of a real swarm would see: the route, the text as it comes, tokens a second, the loss and the repair; and
-then generates the same again without the lost peer to show that the loss changed nothing.
+Shows what a user of a real swarm would see: the route, the text as it comes, tokens a second, the loss and the repair;
+and then generates the same again without the lost peer to show that the loss changed nothing.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from client import Client, ClientConfig, Piece, Result
-from shoal.local import LocalPeer, LocalSwarm
+from peer.local import LocalPeer, LocalSwarm
 from swarm.errors import ShoalError
 
 SPANS = ("0:12", "12:24", "6:24")
@@ -48,7 +48,10 @@ class Scene:
         self.piece = piece
 
     def __rich__(self) -> Panel:
-        return Panel(Group(self._peers(), Syntax(self.text, "python", background_color="default"), self._foot()), title="shoal demo")
+        return Panel(
+            Group(self._peers(), Syntax(self.text, "python", background_color="default"), self._foot()),
+            title="shoal demo",
+        )
 
     def _peers(self) -> Table:
         table = Table("peer", "serves", "state", "on the route for", box=None, padding=(0, 2))
@@ -63,7 +66,11 @@ class Scene:
 
     def _foot(self) -> Text:
         seconds = time.monotonic() - self.begun if self.begun else 0.0
-        speed = f"{(self.tokens - 1) / seconds:.1f} tokens/s" if self.tokens > 1 and seconds else "waiting for the first token"
+        speed = (
+            f"{(self.tokens - 1) / seconds:.1f} tokens/s"
+            if self.tokens > 1 and seconds
+            else "waiting for the first token"
+        )
         return Text("\n".join([f"{self.tokens}/{TOKENS} tokens, {speed}", *self.events]), "dim")
 
 
@@ -127,7 +134,9 @@ def _generate_and_lose_a_peer(console: Console, swarm: LocalSwarm, client: Clien
             raise AssertionError("a stream ends with its Result")
     if not console.is_terminal:
         console.print(scene)
-    console.print(f"{result.completion_tokens} tokens, {result.tokens_per_s:.1f} tokens/s, fail-overs: {result.failovers}")
+    console.print(
+        f"{result.completion_tokens} tokens, {result.tokens_per_s:.1f} tokens/s, fail-overs: {result.failovers}"
+    )
     return result
 
 

@@ -2,15 +2,15 @@
 
     python -m model.sample.train --out model/sample
 
-Everything is seeded, and nothing is fetched: the corpus is the ``.py`` files beside ``os.py``, tests included, without the code
-page tables of ``encodings`` and a file of help texts. The files of ``HELD_OUT`` are never trained on; the perplexity that
-``README.md`` quotes is measured on them.
+Everything is seeded, and nothing is fetched: the corpus is the ``.py`` files beside ``os.py``, tests included, without
+the code page tables of ``encodings`` and a file of help texts. The files of ``HELD_OUT`` are never trained on; the
+perplexity that ``README.md`` quotes is measured on them.
 
 A deep and narrow network learns slowly on a CPU, so it is grown: six Blocks learn first (four times as many tokens a
-second), are then stacked four times over to make the 24 ("G_stack", Du et al. 2024, arXiv:2405.15319), and go on learning
-together, at last on long windows. Matrices are updated by Muon (Jordan et al. 2024: momentum, orthogonalised by five
-Newton-Schulz steps), the rest by AdamW. All Blocks' weights of one kind live in one tensor ``[blocks, out, in]``, so that
-an update is a few batched products.
+second), are then stacked four times over to make the 24 ("G_stack", Du et al. 2024, arXiv:2405.15319), and go on
+learning together, at last on long windows. Matrices are updated by Muon (Jordan et al. 2024: momentum, orthogonalised
+by five Newton-Schulz steps), the rest by AdamW. All Blocks' weights of one kind live in one tensor
+``[blocks, out, in]``, so that an update is a few batched products.
 """
 
 from __future__ import annotations
@@ -27,7 +27,16 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-HELD_OUT = ("argparse.py", "heapq.py", "textwrap.py", "queue.py", "statistics.py", "zipfile.py", "shelve.py", "http/cookies.py")
+HELD_OUT = (
+    "argparse.py",
+    "heapq.py",
+    "textwrap.py",
+    "queue.py",
+    "statistics.py",
+    "zipfile.py",
+    "shelve.py",
+    "http/cookies.py",
+)
 EXCLUDED_PARTS = {"site-packages", "encodings", "pydoc_data", "__pycache__"}
 
 BLOCKS, SHALLOW, HIDDEN, INTERMEDIATE, HEADS, KV_HEADS, HEAD_DIM = 24, 6, 128, 256, 4, 2, 32
@@ -110,13 +119,20 @@ class Net(torch.nn.Module):
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:  # [batch, tokens] -> logits [batch, tokens, vocab]
         batch, tokens = ids.shape
-        embed, qkvs, os, gate_ups, downs = (w.bfloat16() for w in (self.embed, self.qkv, self.o, self.gate_up, self.down))
+        embed, qkvs, os, gate_ups, downs = (
+            w.bfloat16() for w in (self.embed, self.qkv, self.o, self.gate_up, self.down)
+        )
         cos, sin = (t.bfloat16() for t in _rope_table(tokens))
         x = F.embedding(ids, embed)
         # unbind, not an index a Block: its gradient is one stack instead of a full-size addition each.
         blocks = zip(*(w.unbind() for w in (qkvs, os, gate_ups, downs, self.norm1, self.norm2)), strict=True)
         for qkv, o, gate_up, down, norm1, norm2 in blocks:
-            q, k, v = F.linear(_norm(x, norm1), qkv).view(batch, tokens, -1, HEAD_DIM).transpose(1, 2).split([HEADS, KV_HEADS, KV_HEADS], 1)
+            q, k, v = (
+                F.linear(_norm(x, norm1), qkv)
+                .view(batch, tokens, -1, HEAD_DIM)
+                .transpose(1, 2)
+                .split([HEADS, KV_HEADS, KV_HEADS], 1)
+            )
             a = _attention(_rotate(q, cos, sin), _rotate(k, cos, sin), v)
             x = x + F.linear(a.transpose(1, 2).reshape(batch, tokens, -1), o)
             gate, up = F.linear(_norm(x, norm2), gate_up).chunk(2, -1)
@@ -125,7 +141,7 @@ class Net(torch.nn.Module):
 
     def checkpoint(self) -> dict[str, torch.Tensor]:
         """The weights under Hugging Face's names, bfloat16."""
-        out = {"model.embed_tokens.weight": self.embed, "model.norm.weight": self.norm}
+        out: dict[str, torch.Tensor] = {"model.embed_tokens.weight": self.embed, "model.norm.weight": self.norm}
         q, kv = HEADS * HEAD_DIM, KV_HEADS * HEAD_DIM
         for i in range(len(self.qkv)):
             p = f"model.layers.{i}."
@@ -246,27 +262,47 @@ def save(net: Net, tokenizer: Tokenizer, out: Path) -> None:
     save_file(net.checkpoint(), out / "model.safetensors", metadata={"format": "pt"})
     tokenizer.save(str(out / "tokenizer.json"))
     config = {
-        "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": HIDDEN, "intermediate_size": INTERMEDIATE,
-        "num_hidden_layers": BLOCKS, "num_attention_heads": HEADS, "num_key_value_heads": KV_HEADS, "head_dim": HEAD_DIM,
-        "vocab_size": VOCAB, "max_position_embeddings": MAX_POSITIONS, "rms_norm_eps": EPS, "hidden_act": "silu",
-        "rope_theta": ROPE_THETA, "tie_word_embeddings": True, "attention_bias": False, "mlp_bias": False,
-        "bos_token_id": 0, "eos_token_id": 0, "torch_dtype": "bfloat16",
-    }  # fmt: skip
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "hidden_size": HIDDEN,
+        "intermediate_size": INTERMEDIATE,
+        "num_hidden_layers": BLOCKS,
+        "num_attention_heads": HEADS,
+        "num_key_value_heads": KV_HEADS,
+        "head_dim": HEAD_DIM,
+        "vocab_size": VOCAB,
+        "max_position_embeddings": MAX_POSITIONS,
+        "rms_norm_eps": EPS,
+        "hidden_act": "silu",
+        "rope_theta": ROPE_THETA,
+        "tie_word_embeddings": True,
+        "attention_bias": False,
+        "mlp_bias": False,
+        "bos_token_id": 0,
+        "eos_token_id": 0,
+        "torch_dtype": "bfloat16",
+    }
     template = (
         "{% for m in messages %}# {{ m['role'] }}: {{ m['content'] | replace('\n', '\n# ') }}\n{% endfor %}"
         "{% if add_generation_prompt %}# assistant: {% endif %}"
     )
     tokenizer_config = {
-        "tokenizer_class": "PreTrainedTokenizerFast", "bos_token": END_OF_TEXT, "eos_token": END_OF_TEXT, "pad_token": END_OF_TEXT,
-        "add_bos_token": False, "clean_up_tokenization_spaces": False, "model_max_length": MAX_POSITIONS, "chat_template": template,
-    }  # fmt: skip
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "bos_token": END_OF_TEXT,
+        "eos_token": END_OF_TEXT,
+        "pad_token": END_OF_TEXT,
+        "add_bos_token": False,
+        "clean_up_tokenization_spaces": False,
+        "model_max_length": MAX_POSITIONS,
+        "chat_template": template,
+    }
     generation = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0}
     for name, value in (("config", config), ("tokenizer_config", tokenizer_config), ("generation_config", generation)):
         (out / f"{name}.json").write_text(json.dumps(value, indent=2) + "\n")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description="Train the sample model on the standard library.")
     parser.add_argument("--out", type=Path, default=Path("model/sample"))
     parser.add_argument("--seed", type=int, default=20)
     parser.add_argument("--steps-shallow", type=int, default=2200)

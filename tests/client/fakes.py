@@ -156,11 +156,8 @@ class FakePeer:
             )  # fmt: skip
         sampling = seat.opening.sampling
         assert sampling is not None
-        salt = b"%d,%d,%s" % (
-            sampling.seed,
-            seat.position,
-            repr(seat.history).encode() if sampling.needs_history else b"",
-        )
+        history = tuple(seat.history) if sampling.needs_history else ()
+        salt = repr((sampling.seed if not sampling.greedy else None, seat.position, history)).encode()
         token_id = int.from_bytes(hashlib.sha256(last + salt).digest()[:4], "little") % VOCAB
         seat.history.append(token_id)
         return Token(chunk.step, seat.position, token_id)

@@ -33,7 +33,7 @@ def test_the_port_is_found_in_a_multiaddr():
 
 
 async def test_a_daemon_that_cannot_be_run_is_one_clear_error(tmp_path):
-    with pytest.raises(SwarmError, match="cannot start the p2p daemon .*reinstall hivemind"):
+    with pytest.raises(SwarmError, match=r"cannot start the p2p daemon .*reinstall hivemind"):
         await Daemon.start(tmp_path / "p2pd", listen=None, timeout_s=5)
 
 

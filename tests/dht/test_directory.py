@@ -193,6 +193,11 @@ async def test_bad_records_are_dropped_and_the_good_ones_beside_them_stay(trio: 
     ]:
         await trio.second._put({key: secrets.token_hex(16)}, value, until)
     await trio.second._put({key: secrets.token_hex(16)}, honest, stranger.expires_at)  # not its own name
-    await trio.second._put({MODELS_KEY: secrets.token_hex(16)}, honest, stranger.expires_at)  # not its model's name
     assert await seen(trio, cast.model) == {good}
-    assert sum(m.fingerprint == cast.model.fingerprint for m in await trio.client.models()) == 1
+
+
+async def test_a_model_is_listed_only_under_its_own_fingerprint(trio: Trio, cast: Cast):
+    liar = cast.peer()
+    record = encode_record(liar, SystemClock().wall())
+    await trio.second._put({MODELS_KEY: secrets.token_hex(16)}, record, liar.expires_at)
+    assert cast.model not in await trio.client.models()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 
 import pytest
 
@@ -20,7 +21,7 @@ class House:
         self.reasons: dict[str, str] = {}
         self.neighbours: set[str] = set()
         self.asked: list[str] = []
-        doors = [Door(name, None, b"") for name in names]
+        doors = [Door(name, None, b"", "", 0) for name in names]
         self.doors = Doors(doors, self.clock, lambda door: door.text in self.neighbours, self.reach)
 
     async def reach(self, door: Door) -> bool:
@@ -94,3 +95,11 @@ async def test_closing_ends_knocks_that_hang():
     await settle()
     await house.doors.close()
     assert knock.cancelled()
+
+
+async def test_a_door_is_open_where_something_listens():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        assert await Door("here", None, b"", "127.0.0.1", port).is_open(5.0)
+    assert not await Door("there", None, b"", "127.0.0.1", port).is_open(5.0)
+    assert not await Door("nowhere", None, b"", "nowhere.invalid", port).is_open(5.0)

@@ -119,7 +119,7 @@ def test_missing_heads_default_to_one_key_value_head_each(tmp_path):
         ({"model_type": ["llama"]}, "is not supported"),
         ({"architectures": ["LlamaForSequenceClassification"]}, "LlamaForSequenceClassification"),
         ({"hidden_act": "gelu"}, "'gelu' is not supported; supported: silu"),
-        ({"quantization_config": {"quant_method": "gptq", "bits": 4}}, "already quantised"),
+        ({"quantization_config": {"quant_method": "gptq", "bits": 4}}, "supported; name one in bf16"),
         (
             {
                 "rope_scaling": {

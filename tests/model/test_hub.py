@@ -194,7 +194,9 @@ def test_a_cache_directory_that_cannot_be_written_does_not_stop_us(hub, tmp_path
 
 
 def test_from_a_fresh_process_by_environment_alone(hub, tmp_path):
-    """Also what huggingface_hub does with HF_ENDPOINT when it is imported; and a download of other tools is used before the network."""
+    """Also what huggingface_hub does with HF_ENDPOINT when it is imported; and a download of other tools is used before
+    the network.
+    """
     code = (
         "import sys\n"
         "from huggingface_hub import snapshot_download\n"

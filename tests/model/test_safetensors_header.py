@@ -101,8 +101,17 @@ def test_a_header_longer_than_the_file_or_than_any_limit_is_corrupt():
     ],
 )
 def test_a_header_that_does_not_add_up_is_corrupt(text):
-    with pytest.raises(CorruptCheckpoint, match="^f"):
+    with pytest.raises(CorruptCheckpoint, match=r"^f\b"):
         parse_header(text, "f", LENGTH_BYTES + len(text) + 8)
+
+
+@pytest.mark.parametrize(
+    ("text", "data_bytes"),
+    [(header(t=field(offsets=(4, 12))), 12), (header(a=field(), b=field(offsets=(4, 12))), 12)],
+)
+def test_holes_and_overlaps_are_corrupt_where_all_else_adds_up(text, data_bytes):
+    with pytest.raises(CorruptCheckpoint, match="starts at byte"):
+        parse_header(text, "f", LENGTH_BYTES + len(text) + data_bytes)
 
 
 def test_a_file_that_ends_early_or_late_is_corrupt():

@@ -135,9 +135,9 @@ def test_a_file_that_shrinks_later_is_corrupt_and_kills_nobody(tmp_path, single)
     source = open_source(copy(single, tmp_path))
     with (tmp_path / SINGLE).open("r+b") as file:
         file.truncate(20_000)
+    cut = max(source.tensors, key=lambda name: source.tensors[name].end)
     with pytest.raises(CorruptCheckpoint, match="truncated"):
-        for name in source.tensors:
-            source.read(name)
+        source.read(cut)
 
 
 def test_a_missing_shard_is_named(tmp_path, sharded):

@@ -59,7 +59,9 @@ def same(one: SpanWeights, other: SpanWeights) -> bool:
     )
 
 
-@pytest.mark.parametrize("variant", ["llama", "llama-tied", "llama-biases", "llama-odd-sizes", "mistral", "qwen2", "qwen3"])
+@pytest.mark.parametrize(
+    "variant", ["llama", "llama-tied", "llama-biases", "llama-odd-sizes", "mistral", "qwen2", "qwen3"]
+)
 def test_profile_f32_holds_the_checkpoints_matrices_in_order(made, variant):
     source, config = opened(made(variant))
     file = {name: tensor.float() for name, tensor in load_file(made(variant) / SINGLE).items()}
@@ -108,7 +110,9 @@ def test_profile_c8_is_quantised_and_comes_back_from_the_cache_bit_by_bit(made, 
 
 
 @pytest.mark.parametrize("variant", ["llama", "llama-tied"])
-@pytest.mark.parametrize(("span", "ends"), [("0:2", "embedding"), ("1:3", ""), ("2:4", "norm head"), ("0:4", "embedding norm head")])
+@pytest.mark.parametrize(
+    ("span", "ends"), [("0:2", "embedding"), ("1:3", ""), ("2:4", "norm head"), ("0:4", "embedding norm head")]
+)
 def test_only_the_ends_that_touch_the_span_are_there(made, variant, span, ends):
     source, config = opened(made(variant))
     weights = load_span(source, config, Span.parse(span))
@@ -123,7 +127,9 @@ def test_only_the_bytes_of_the_span_and_its_ends_are_read(made, variant, span, p
     source, config = opened(made(variant))
     headers = source.bytes_read
     load_span(source, config, Span.parse(span), profile)
-    assert source.bytes_read - headers == sum(source.tensors[name].nbytes for name in span_tensors(config, Span.parse(span)))
+    assert source.bytes_read - headers == sum(
+        source.tensors[name].nbytes for name in span_tensors(config, Span.parse(span))
+    )
 
 
 def test_the_tensors_of_a_span_are_those_of_its_blocks_and_ends(made):
@@ -157,7 +163,11 @@ def test_a_cached_span_is_not_read_again_and_overlapping_spans_share_blocks(made
     load_span(source, config, Span(1, 3), "c8", tmp_path)
     before = source.bytes_read
     weights = load_span(source, config, Span(1, 4), "c8", tmp_path)
-    names = [*(name for name in source.tensors if name.startswith("model.layers.3.")), "model.norm.weight", "lm_head.weight"]
+    names = [
+        *(name for name in source.tensors if name.startswith("model.layers.3.")),
+        "model.norm.weight",
+        "lm_head.weight",
+    ]
     assert source.bytes_read - before == sum(source.tensors[name].nbytes for name in names)
     assert same(weights, load_span(source, config, Span(1, 4)))
 
@@ -166,7 +176,14 @@ def test_a_damaged_cache_is_made_again(made, tmp_path, caplog):
     source, config = opened(made("llama"))
     fresh = load_span(source, config, ALL, "c8", tmp_path)
     files = sorted(tmp_path.rglob("*.safetensors"))
-    assert [path.stem for path in files] == ["block-0000", "block-0001", "block-0002", "block-0003", "embedding", "head"]
+    assert [path.stem for path in files] == [
+        "block-0000",
+        "block-0001",
+        "block-0002",
+        "block-0003",
+        "embedding",
+        "head",
+    ]
     for path in files:
         data = bytearray(path.read_bytes())
         data[-10] ^= 0x40
@@ -189,7 +206,9 @@ def test_progress_counts_the_checkpoints_bytes_to_the_end(made, profile, tmp_pat
         for _ in range(2):  # the second time from the cache
             source, config = opened(made(variant))
             heard: list[tuple[int, int]] = []
-            load_span(source, config, ALL, profile, tmp_path, lambda done, total, heard=heard: heard.append((done, total)))
+            load_span(
+                source, config, ALL, profile, tmp_path, lambda done, total, heard=heard: heard.append((done, total))
+            )
             total = sum(entry.nbytes for entry in source.tensors.values())
             assert heard[0] == (0, total) and heard[-1] == (total, total)
             assert [done for done, _ in heard] == sorted(done for done, _ in heard)
@@ -209,7 +228,9 @@ def test_a_missing_or_bent_tensor_is_named_with_both_shapes(made, tmp_path):
     (tmp_path / "config.json").write_text((made("llama") / "config.json").read_text())
     name = "model.layers.1.self_attn.k_proj.weight"
     save_file({**file, name: torch.zeros(31, 64)}, tmp_path / SINGLE)
-    with pytest.raises(CorruptCheckpoint, match=r"k_proj\.weight' has shape \[31, 64\], config\.json calls for \[32, 64\]"):
+    with pytest.raises(
+        CorruptCheckpoint, match=r"k_proj\.weight' has shape \[31, 64\], config\.json calls for \[32, 64\]"
+    ):
         load_span(*opened(tmp_path), ALL)
     file.pop(name)
     save_file(file, tmp_path / SINGLE)
@@ -257,8 +278,10 @@ def test_no_more_than_two_tensors_of_the_checkpoint_are_held_at_once(made):
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the high-water mark from Linux")
 def test_peak_memory_is_the_int8_span_and_one_tensor(tmp_path):
-    """A checkpoint of zeros (a sparse file): 234 MB of bf16, of which the embedding is 98 MB; an FP32 copy of it would take 197 MB."""
-    hidden, inner, vocab, blocks = 1024, 4096, 48_000, 4
+    """A checkpoint of zeros (a sparse file): 331 MB of bf16, of which the embedding is 197 MB; an FP32 copy of it would
+    take 393 MB.
+    """
+    hidden, inner, vocab, blocks = 1024, 4096, 96_000, 4
     config = {
         "model_type": "llama",
         "architectures": ["LlamaForCausalLM"],
@@ -304,5 +327,5 @@ print(high_water() - before, weights.nbytes, largest)
     )
     assert ran.returncode == 0, ran.stderr
     grown, int8, largest = map(int, ran.stdout.split())
-    assert 115e6 < int8 < 125e6 and 95e6 < largest < 100e6
+    assert 165e6 < int8 < 175e6 and 195e6 < largest < 200e6
     assert grown < int8 + largest + 110e6, f"peak {grown / 1e6:.0f} MB over {int8 / 1e6:.0f} + {largest / 1e6:.0f} MB"

@@ -250,6 +250,16 @@ async def test_the_sweep_frees_silent_seats_and_says_so(table: Table):
     assert table.pool.used == 0
 
 
+async def test_an_answer_renews_the_lease_as_a_step_does(table: Table):
+    table.say(opening())
+    table.say(tokens(0, 0))
+    table.clock.advance(59)
+    table.compute()
+    table.clock.advance(59)
+    table.desk.sweep()
+    assert len(table.desk.seats) == 1
+
+
 async def test_a_draining_desk_finishes_what_it_has_and_then_sends_the_rest_away(table: Table):
     table.say(opening())
     table.desk.drain()

@@ -139,6 +139,15 @@ def test_an_answer_to_an_earlier_step_is_not_kept_for_the_last():
     assert one.admit(0, second) == Repeat(None)
 
 
+def test_the_answer_to_one_step_is_forgotten_when_the_next_is_taken():
+    one = seat()
+    first, second = tokens(0, 0), tokens(1, 1)
+    one.admit(0, first)
+    one.finish(first, Token(0, 1, 7))
+    one.admit(0, second)
+    assert one.admit(0, second) == Repeat(None)
+
+
 def test_a_chunk_may_not_reach_past_what_was_opened():
     one = seat(request=opening(max_tokens=6))
     assert isinstance(one.admit(0, tokens(0, 0, 4)), Accept)

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 
 import grpc.aio
 import pytest
+from structlog.testing import capture_logs
 
 from model.assets import Asset
 from proto import frames
@@ -106,10 +107,12 @@ async def test_a_client_that_vanishes_frees_its_seats_also_in_the_middle_of_a_st
     runner.hold()
     conversation.send(0, tokens(0, 0))
     await runner.started()
-    await host.connection.close()
-    await host.settled()
-    assert host.pool.used == 0
-    runner.release()
+    with capture_logs() as said:
+        await host.connection.close()
+        await host.settled()
+        assert host.pool.used == 0
+        runner.release()
+    assert [entry for entry in said if entry["log_level"] == "error"] == []
 
 
 async def test_a_chunk_beyond_the_limits_is_told_to_its_session_only(host: Host):

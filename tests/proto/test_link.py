@@ -285,7 +285,13 @@ async def test_our_own_nonsense_breaks_the_link_instead_of_hanging_it():
 
 
 async def test_closing_a_link_writes_what_was_queued_and_the_peer_sees_the_end():
-    peer = EchoPeer(lambda entry: [])
+    heard: list[Entry] = []
+
+    def answer(entry: Entry) -> list[Entry]:
+        heard.append(entry)
+        return []
+
+    peer = EchoPeer(answer)
     async with serving(peer) as (address, _):
         connection, link = await dial(address)
         waiting = asyncio.create_task(link.conversation(B).receive(600))
@@ -295,5 +301,6 @@ async def test_closing_a_link_writes_what_was_queued_and_the_peer_sees_the_end()
         with pytest.raises(DeadLink, match="closed on this side"):
             await waiting
         await asyncio.wait_for(peer.ended.get(), PATIENCE_S)
+        assert heard == [Entry(A, 0, Close())]
         await link.close()  # twice is once
         await connection.close()

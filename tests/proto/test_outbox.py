@@ -85,6 +85,14 @@ async def test_prefills_of_several_sessions_take_turns():
     assert [steps(frame) for frame in await drain(outbox)] == [[(A, 0)], [(B, 0)], [(A, 1)], [(B, 1)]]
 
 
+async def test_a_long_prompt_does_not_fill_the_frame_that_its_neighbour_could_use():
+    outbox = Outbox(max_frame_bytes=250_000)
+    for step in range(3):
+        outbox.put(prefill_entry(A, step))
+    outbox.put(prefill_entry(B, 0))
+    assert [steps(frame) for frame in await drain(outbox)] == [[(A, 0), (B, 0)], [(A, 1)], [(A, 2)]]
+
+
 async def test_a_frame_holds_at_most_so_many_entries_and_bytes():
     outbox = Outbox(max_entries_per_session=3 * MAX_FRAME_ENTRIES)
     for step in range(2 * MAX_FRAME_ENTRIES + 1):
@@ -144,6 +152,14 @@ async def test_what_was_read_makes_room_again():
         outbox.put(prefill_entry(A, step))
         await anext(reading)
     outbox.put(decode_entry(B, 0))
+
+
+async def test_room_is_made_by_every_entry_that_was_read():
+    outbox = Outbox(max_bytes_per_session=250_000, max_frame_bytes=100_000)
+    outbox.put(prefill_entry(A, 0))
+    outbox.put(prefill_entry(A, 1))
+    await anext(outbox.frames())
+    outbox.put(prefill_entry(A, 2))
 
 
 async def test_a_dropped_session_is_forgotten():

@@ -22,12 +22,13 @@ def field(number: int, data: bytes) -> bytes:
 
 
 CANDIDATES = field(5, b"") * 1000  # of a Token: 2 bytes each, some 60 when unpacked
+TURNCOAT = field(1, (b"\x42\x00" + b"\x4a\x00") * 1_000_000)  # an entry that changes its body all the time
 BOMBS = {
     "empty entries": b"\x0a\x00" * 5000,
     "one Token with millions of candidates": field(1, field(7, CANDIDATES * 2200)),
     "a Token that is sent in parts": field(1, field(7, CANDIDATES * 100) * 22),
     "many Tokens with many candidates": field(1, field(7, CANDIDATES)) * 2200,
-    "a body that changes its mind": field(1, (b"\x42\x00" + b"\x4a\x00") * 1_100_000),
+    "an entry that changes its body all the time": TURNCOAT,
     "a Chunk beside it": field(1, field(6, bytes(1 << 20)) + field(7, CANDIDATES * 2200)),
     "a large unknown field": field(15, bytes(MAX_CONTROL_BYTES + 1)),
     "many unknown fields": field(15, b"") * 1_000_000,
@@ -38,6 +39,11 @@ BOMBS = {
 def test_a_bomb_is_refused_before_it_is_unpacked(data: bytes):
     with pytest.raises(BadRequest, match="frame has"):
         scan(data, 64 << 20, 4096)
+
+
+def test_a_bomb_does_not_get_long_looks_either():
+    with pytest.raises(BadRequest, match="an entry of 32 fields or more"):
+        scan(TURNCOAT, 64 << 20, 4096)
 
 
 def test_large_chunks_and_opens_pass():

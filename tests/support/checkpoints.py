@@ -1,4 +1,5 @@
-"""Tiny checkpoints in Hugging Face layout, made by transformers itself: random weights of a seed, every family and option.
+"""Tiny checkpoints in Hugging Face layout, made by transformers itself: random weights of a seed, every family and
+option.
 
 ``VARIANTS`` names the combinations worth testing; ``make_variant`` writes one, ``make_checkpoint`` writes any other.
 """
@@ -86,7 +87,8 @@ def make_checkpoint(
     max_shard_size: str | int | None = None,
     **overrides: Any,
 ) -> Path:
-    """Writes a random model of ``family``: config.json, generation_config.json and safetensors, in shards if a shard's size is given.
+    """Writes a random model of ``family``: config.json, generation_config.json and safetensors, in shards if a shard's
+    size is given.
 
     Every parameter is random, norms and biases too, and large enough for attention and logits to be far from uniform.
     """

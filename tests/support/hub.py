@@ -1,7 +1,8 @@
-"""A small Hub on loopback: the endpoints that ``huggingface_hub`` uses to describe a model, find a file and fetch bytes of it.
+"""A small Hub on loopback: the endpoints that ``huggingface_hub`` uses to describe a model, find a file and fetch bytes
+of it.
 
-As on the real one, files of weights are redirected to storage under another host name. It counts what it serves, and can be told to
-misbehave: to break off transfers, to answer with an error, to ignore Range.
+As on the real one, files of weights are redirected to storage under another host name. It counts what it serves, and
+can be told to misbehave: to break off transfers, to answer with an error, to ignore Range.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 @dataclass
 class Trouble:
-    """What the Hub does wrong, and how often. ``break_after``: bytes of a weight transfer before the connection closes."""
+    """What the Hub does wrong, and how often. ``break_after``: bytes of a transfer before the connection closes."""
 
     break_after: int | None = None
     breaks: int = 0
@@ -136,11 +137,14 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _describe(self, repo: str, revision: str | None) -> None:
         if repo in self.owner.refused:
-            return self._error(*self.owner.refused[repo])
+            self._error(*self.owner.refused[repo])
+            return
         if repo not in self.owner.models:
-            return self._error(404, "RepoNotFound")
+            self._error(404, "RepoNotFound")
+            return
         if revision not in (None, "main", "v1", COMMIT):
-            return self._error(404, "RevisionNotFound")
+            self._error(404, "RevisionNotFound")
+            return
         files = sorted(path for path in self.owner.models[repo].iterdir() if path.is_file())
         siblings = [{"rfilename": path.name, "size": path.stat().st_size, "blobId": "0" * 40} for path in files]
         answer = {
@@ -168,14 +172,17 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _resolve(self, repo: str, revision: str, file: str, body: bool) -> None:
         if repo not in self.owner.models:
-            return self._error(404, "RepoNotFound")
+            self._error(404, "RepoNotFound")
+            return
         path = self.owner.models[repo] / file
         if revision not in ("main", "v1", COMMIT) or not path.is_file():
-            return self._error(404, "EntryNotFound")
+            self._error(404, "EntryNotFound")
+            return
         etag = hashlib.sha256(path.name.encode() + str(path.stat().st_mtime_ns).encode()).hexdigest()
         headers = {"X-Repo-Commit": COMMIT, "ETag": f'"{etag}"', "Accept-Ranges": "bytes"}
         if not file.endswith(".safetensors"):
-            return self._send_file(path, headers, body)
+            self._send_file(path, headers, body)
+            return
         linked = {"X-Linked-Size": str(path.stat().st_size), "X-Linked-ETag": f'"{etag}"', "Content-Length": "0"}
         self._head(302, {**headers, **linked, "Location": f"http://localhost:{self.owner.port}/storage/{repo}/{file}"})
 
@@ -183,7 +190,8 @@ class _Handler(BaseHTTPRequestHandler):
         trouble = self.owner.trouble
         weights = path.suffix == ".safetensors"
         if weights and trouble.statuses:
-            return self._error(trouble.statuses.pop(0), "")
+            self._error(trouble.statuses.pop(0), "")
+            return
         size = path.stat().st_size
         start, end, status = 0, size, 200
         asked = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
@@ -194,7 +202,8 @@ class _Handler(BaseHTTPRequestHandler):
                 206,
             )
             if start >= size:
-                return self._error(416, "")
+                self._error(416, "")
+                return
             headers = {**headers, "Content-Range": f"bytes {start}-{end - 1}/{size}"}
         self._head(status, {**headers, "Content-Length": str(end - start)})
         if not body:

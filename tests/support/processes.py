@@ -1,11 +1,11 @@
-"""A real ``peer.serve`` process for tests, always ended. ``shoal.local`` does the work; here are the tests' words."""
+"""A real ``peer.serve`` process for tests, always ended. ``peer.local`` does the work; here are the tests' words."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from shoal.local import LocalPeer
+from peer.local import LocalPeer
 
 
 class PeerProcess(LocalPeer):

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from client import Client
-from shoal.local import LocalSwarm
+from peer.local import LocalSwarm
 
 PROMPT = "def parse_args(self, args=None):\n"
 COMMON = ("--threads", "1", "--log-level", "warning", "--kv-tokens", "8192")

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from client import Client, ClientConfig, Result
-from shoal.local import LocalPeer, LocalSwarm
+from peer.local import LocalPeer, LocalSwarm
 
 from .conftest import COMMON, PROMPT
 

@@ -9,8 +9,8 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from client import Client, ClientConfig
+from peer.local import LocalSwarm
 from proto.messages import WireDType
-from shoal.local import LocalSwarm
 
 from .conftest import COMMON, PROMPT
 
@@ -23,7 +23,12 @@ def transformers_greedy(prompt: str, tokens: int) -> list[int]:
     ids = tokenizer(prompt, return_tensors="pt").input_ids
     with torch.no_grad():
         out = model.generate(
-            ids, attention_mask=torch.ones_like(ids), pad_token_id=0, do_sample=False, max_new_tokens=tokens, min_new_tokens=tokens
+            ids,
+            attention_mask=torch.ones_like(ids),
+            pad_token_id=0,
+            do_sample=False,
+            max_new_tokens=tokens,
+            min_new_tokens=tokens,
         )
     return out[0, ids.shape[1] :].tolist()
 

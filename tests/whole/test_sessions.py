@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import pytest
 
 from client import Client, ClientConfig
+from peer.local import LocalSwarm
 from proto.connection import Connection
-from shoal.local import LocalSwarm
 from swarm.clock import SystemClock
 
 from .conftest import COMMON, PROMPT

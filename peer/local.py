@@ -116,7 +116,7 @@ class LocalSwarm:
     @property
     def join(self) -> list[str]:
         """Addresses of every living peer, so that the loss of one does not cut newcomers off."""
-        return [address for peer in self.peers if peer.process.poll() is None for address in peer.join]
+        return [address for peer in self.peers if peer.ready and peer.process.poll() is None for address in peer.join]
 
     def start(self, spans: Sequence[str], *extra: str) -> list[LocalPeer]:
         """Start one peer a span: the very first alone, the rest side by side. Returns them when all are ready."""

@@ -1,0 +1,265 @@
+"""What does profile c8 cost, and which group size should it have? Held-out perplexity of the sample model, c8 against
+f32.
+
+The same weights are measured twice: as they are, and after a rescaling that keeps the function but makes a few channels
+30 to 100 times larger than the rest, as in large language models: channels of both norms (their matrices' columns
+shrink alike), channels of v (columns of o) and of up (columns of down). Perplexity alone is a noisy judge, since
+rounding moves it up or down by luck; the mean KL divergence from f32's next-token distribution is beside it.
+
+Matrices go through ``kernels``, bit by bit as in a peer. Attention is torch's over FP16 keys and values, which is many
+times faster and the same for all settings; ``whole definition`` at the end repeats the chosen one with everything
+in ``kernels`` on a part of the text.
+
+    python -m benchmarks.perplexity [--model DIR] [--tokens N] [--seed N]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import platform
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from kernels import reference
+from kernels.types import GROUP, PAGE_SIZE, Linear, Quantized, SeatRows
+from model.config import ModelConfig, read_config
+from model.layout import EMBEDDING, FINAL_NORM, HEAD, block_prefix
+from model.parameters import AnyLinear, BlockWeights, FloatLinear, SpanWeights
+from model.quantize import float_block, float_ends, quantize_block, quantize_ends
+from model.rope import RopeTable
+from model.sample.train import corpus
+from model.source import open_source
+from model.span_model import SpanModel
+
+SAMPLE = Path(__file__).resolve().parent.parent / "model" / "sample"
+WINDOW, WINDOWS_A_BATCH, WHOLE_WINDOWS = 512, 4, 6
+GROUPS = (32, 64, 128)
+Tensors = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One way to compute. ``group`` None: f32. ``planes`` 1 and ``balance`` False are what c8 might have been."""
+
+    name: str
+    group: int | None
+    planes: int = 2
+    balance: bool = True
+
+
+SETTINGS = [
+    Setting("f32", None),
+    *(Setting(f"c8, G = {group}", group) for group in GROUPS),
+    *(Setting(f"8-bit activations, G = {group}", group, planes=1) for group in GROUPS),
+    *(Setting(f"c8 without balance, G = {group}", group, balance=False) for group in GROUPS),
+    *(Setting(f"neither, G = {group}", group, planes=1, balance=False) for group in GROUPS),
+]
+
+
+@dataclass
+class Score:
+    loss: float = 0.0
+    divergence: float = 0.0
+    tokens: int = 0
+
+    @property
+    def perplexity(self) -> float:
+        return math.exp(self.loss / self.tokens)
+
+
+class Network:
+    """A model in one Setting, over whole windows at a time."""
+
+    def __init__(self, config: ModelConfig, tensors: Tensors, setting: Setting):
+        self.config, self.setting = config, setting
+        self.weights = weights_of(config, tensors, setting)
+        cos, sin = RopeTable(config).rows(range(WINDOW))
+        self.cos, self.sin = cos.repeat(WINDOWS_A_BATCH, 1), sin.repeat(WINDOWS_A_BATCH, 1)
+
+    def logits(self, ids: Tensor) -> Tensor:  # [windows, WINDOW] -> [windows * WINDOW, vocab]
+        ends = self.weights.ends
+        assert ends.embedding is not None and ends.norm is not None and ends.head is not None
+        flat = ids.flatten()
+        table = ends.embedding
+        x = table.weight[flat] if isinstance(table, FloatLinear) else reference.embedding_rows(table, flat)
+        for block in self.weights.blocks:
+            x = self._block(x, block, len(ids))
+        return self._linear(self._norm(x, ends.norm), ends.head)
+
+    def _block(self, x: Tensor, w: BlockWeights, windows: int) -> Tensor:
+        config = self.config
+        qkv = self._linear(self._norm(x, w.norm1), w.qkv).view(len(x), -1, config.head_dim)
+        qk, v = qkv.split([config.num_heads + config.num_kv_heads, config.num_kv_heads], 1)
+        qk = reference.rope(qk, self.cos[: len(x)], self.sin[: len(x)])
+        q, k = qk.split([config.num_heads, config.num_kv_heads], 1)
+        if self.setting.group is not None:
+            k, v = k.half().float(), v.half().float()
+        q, k, v = (t.view(windows, WINDOW, -1, config.head_dim).transpose(1, 2) for t in (q, k, v))
+        seen = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
+        x = x + self._linear(seen.transpose(1, 2).reshape(len(x), -1), w.o)
+        gate, up = self._linear(self._norm(x, w.norm2), w.gate_up).chunk(2, -1)
+        return x + self._linear(reference.silu(gate) * up, w.down)
+
+    def _norm(self, x: Tensor, weight: Tensor) -> Tensor:
+        return reference.norm(x, weight, self.config.rms_eps)
+
+    def _linear(self, x: Tensor, weight: AnyLinear) -> Tensor:
+        if isinstance(weight, FloatLinear):
+            return F.linear(x, weight.weight, weight.bias)
+        quantized = reference.quantize(x, weight.group)
+        return reference.linear(quantized if self.setting.planes == 2 else one_plane(x, weight), weight)
+
+
+def one_plane(x: Tensor, weight: Linear) -> Quantized:
+    """INT8 activations: what c8's would be with 8 bits instead of 15."""
+    grouped = x.view(len(x), -1, weight.group)
+    amax = grouped.abs().amax(-1, keepdim=True).clamp_min(reference.NEARLY_ZERO)
+    q = (grouped * torch.div(torch.tensor(127.0), amax)).round().view(len(x), -1).to(torch.int8)
+    return Quantized(torch.stack([torch.zeros_like(q), q]), (amax / 127).squeeze(-1))
+
+
+def weights_of(config: ModelConfig, tensors: Tensors, setting: Setting) -> SpanWeights:
+    def reader(prefix: str) -> Callable[[str], Tensor]:
+        return lambda name: tensors[prefix + name]
+
+    readers = [reader(block_prefix(block)) for block in range(config.num_blocks)]
+    if setting.group is None:
+        blocks = tuple(float_block(read, config) for read in readers)
+        return SpanWeights(blocks, float_ends(reader(""), config, embedding=True, head=True))
+    blocks = tuple(quantize_block(read, config, setting.group, balance=setting.balance) for read in readers)
+    ends = quantize_ends(reader(""), config, embedding=True, head=True, group=setting.group, balance=setting.balance)
+    return SpanWeights(blocks, ends)
+
+
+def with_outliers(config: ModelConfig, tensors: Tensors, seed: int) -> tuple[ModelConfig, Tensors]:
+    """The same function with outlier channels: 3 of each norm, 2 of v, 6 of up, each by a factor from 30 to 100."""
+    generator = torch.Generator().manual_seed(seed)
+    tensors = {name: tensor.clone() for name, tensor in tensors.items()}
+    tensors.setdefault(HEAD, tensors[EMBEDDING].clone())  # a tied Head cannot have outliers of its own
+
+    def grow(producers: list[str], consumers: list[str], size: int, few: int, shared: int = 1) -> None:
+        channels = torch.randperm(size, generator=generator)[:few]
+        factors = torch.ones(size)
+        factors[channels] = 30.0 * (100.0 / 30.0) ** torch.rand(few, generator=generator)
+        for name in producers:
+            tensors[name] *= factors.view(-1, *[1] * (tensors[name].dim() - 1))
+        spread = factors.view(-1, 1, config.head_dim).expand(-1, shared, -1).reshape(-1) if shared > 1 else factors
+        for name in consumers:
+            tensors[name] /= spread
+
+    for block in range(config.num_blocks):
+        at = block_prefix(block)
+        into = [f"{at}self_attn.{name}_proj.weight" for name in "qkv"]
+        grow([f"{at}input_layernorm.weight"], into, config.hidden_size, 3)
+        into = [f"{at}mlp.gate_proj.weight", f"{at}mlp.up_proj.weight"]
+        grow([f"{at}post_attention_layernorm.weight"], into, config.hidden_size, 3)
+        shared = config.num_heads // config.num_kv_heads
+        grow([f"{at}self_attn.v_proj.weight"], [f"{at}self_attn.o_proj.weight"], config.kv_size, 2, shared)
+        grow([f"{at}mlp.up_proj.weight"], [f"{at}mlp.down_proj.weight"], config.intermediate_size, 6)
+    grow([FINAL_NORM], [HEAD], config.hidden_size, 3)
+    return replace(config, tied=False), tensors
+
+
+def windows_of(directory: Path, tokens: int) -> Tensor:
+    """Windows [n, WINDOW + 1] of the held-out files; ``tokens`` of them, spread evenly, or all."""
+    tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
+    _, held_out = corpus()
+    texts = [tokenizer.encode(text).ids for text in held_out]
+    windows = [ids[at : at + WINDOW + 1] for ids in texts for at in range(0, len(ids) - WINDOW, WINDOW)]
+    count = min(len(windows), max(1, tokens // WINDOW))
+    return torch.tensor([windows[i * len(windows) // count] for i in range(count)])
+
+
+@torch.inference_mode()
+def measure(networks: dict[str, Network], windows: Tensor, label: str, console: Console) -> dict[str, Score]:
+    """All networks on all windows; the first is what the others are compared with."""
+    scores = {name: Score() for name in networks}
+    for batch in track(windows.split(WINDOWS_A_BATCH), label, console=console):
+        targets, expected = batch[:, 1:].flatten(), None
+        for name, network in networks.items():
+            logs = network.logits(batch[:, :-1]).log_softmax(-1)
+            expected = logs if expected is None else expected
+            score = scores[name]
+            score.loss += F.nll_loss(logs, targets, reduction="sum").item()
+            score.divergence += F.kl_div(logs, expected, reduction="sum", log_target=True).item()
+            score.tokens += len(targets)
+    return scores
+
+
+@torch.inference_mode()
+def whole_definition(config: ModelConfig, tensors: Tensors, windows: Tensor, console: Console) -> tuple[float, float]:
+    """Perplexities on a few windows of f32 and of c8 with every operation in ``kernels``, as a peer computes it."""
+    float_network = Network(config, tensors, SETTINGS[0])
+    weights = weights_of(config, tensors, Setting("c8", GROUP))
+    model = SpanModel(config, config.span, weights, "c8", WINDOW // PAGE_SIZE)
+    losses = [0.0, 0.0]
+    for ids in track(windows, "whole definition", console=console):
+        x = model.run(
+            config.span, model.embed(ids[:-1].tolist()), [SeatRows(tuple(range(WINDOW // PAGE_SIZE)), 0, WINDOW)]
+        )
+        for index, logits in enumerate((float_network.logits(ids[None, :-1]), model.logits(x))):
+            losses[index] += F.cross_entropy(logits, ids[1:], reduction="sum").item()
+    count = windows[:, 1:].numel()
+    return math.exp(losses[0] / count), math.exp(losses[1] / count)
+
+
+def machine() -> dict[str, str]:
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    return {"commit": commit.stdout.strip(), "machine": platform.machine(), "torch": torch.__version__}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--model", type=Path, default=SAMPLE)
+    parser.add_argument("--tokens", type=int, default=1 << 30, help="measure on so many tokens (default: all held out)")
+    parser.add_argument("--seed", type=int, default=0, help="of the outliers' channels and factors")
+    args = parser.parse_args()
+    console = Console(stderr=True)
+
+    source = open_source(str(args.model), None, None)
+    config = read_config(source.directory, source.name)
+    tensors = {name: source.read(name).float() for name in source.tensors}
+    windows = windows_of(args.model, args.tokens)
+    rows: list[dict[str, object]] = []
+    table = Table(
+        "weights", "setting", "perplexity", "against f32", "KL, millinats", title=f"{windows[:, 1:].numel()} tokens"
+    )
+    for label, (shape, values) in {
+        "plain": (config, tensors),
+        "outliers": with_outliers(config, tensors, args.seed),
+    }.items():
+        networks = {setting.name: Network(shape, values, setting) for setting in SETTINGS}
+        scores = measure(networks, windows, label, console)
+        base = scores["f32"].perplexity
+        for name, score in scores.items():
+            percent, millinats = 100 * (score.perplexity / base - 1), 1000 * score.divergence / score.tokens
+            table.add_row(label, name, f"{score.perplexity:.4f}", f"{percent:+.3f} %", f"{millinats:.3f}")
+            rows.append({"weights": label, "setting": name, "perplexity": round(score.perplexity, 5), "percent": round(percent, 4), "kl_millinats": round(millinats, 4)})  # fmt: skip
+    plain, whole = whole_definition(config, tensors, windows[:WHOLE_WINDOWS], console)
+    console.print(table)
+    percent = 100 * (whole / plain - 1)
+    console.print(f"whole definition on {WHOLE_WINDOWS} windows: {whole:.4f} against {plain:.4f}, {percent:+.3f} %")
+    result = {
+        "benchmark": "perplexity",
+        "model": config.name,
+        "tokens": windows[:, 1:].numel(),
+        "group": GROUP,
+        "rows": rows,
+    }
+    print(json.dumps({**result, "whole_definition_percent": round(percent, 4), **machine()}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,246 @@
+"""A prompt goes in at one end and text comes out at the other: real Links to hash peers, without weights and without a DHT."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from pathlib import Path
+
+import pytest
+
+from client import AsyncClient, Piece, Result
+from client.async_client import last, read_swarm
+from client.text import Codec
+from dht.memory import MemoryDirectory, MemoryStore
+from swarm.clock import SystemClock
+from swarm.errors import NoRoute, SwarmError, UsageError
+from tests.client.fakes import MODEL, undisturbed
+from tests.client.loopback import ADDRESS, Loopback
+from tests.client.words import directory
+
+SPANS = [(0, 3), (3, 6)]
+PROMPT = "def fib_"
+
+
+@pytest.fixture
+async def swarm(tmp_path: Path) -> AsyncIterator[Loopback]:
+    async with Loopback(SPANS, tmp_path / "assets") as loopback:
+        yield loopback
+
+
+@pytest.fixture(scope="module")
+def codec(tmp_path_factory: pytest.TempPathFactory) -> Codec:
+    return Codec(directory(tmp_path_factory.mktemp("words")))
+
+
+async def test_generate_gives_text_and_all_that_is_known_about_it(swarm: Loopback, codec: Codec):
+    prompt = codec.encode(PROMPT)
+    expected = await undisturbed(prompt, 12)
+    async with swarm.client() as client:
+        result = await client.generate(PROMPT, max_new_tokens=12, ignore_eos=True)
+        await swarm.empty()
+    assert list(result.token_ids) == expected
+    assert result.text == codec.decode(expected)
+    assert (result.finish_reason, result.prompt_tokens, result.completion_tokens) == ("length", len(prompt), 12)
+    assert result.route == [{"peer": f"{n:032x}", "blocks": [a, b]} for n, (a, b) in enumerate(SPANS, 1)]
+    assert result.failovers == 0 and result.logprobs is None
+    assert result.ttft_s > 0 and result.tokens_per_s > 0
+
+
+async def test_token_ids_are_a_prompt_too(swarm: Loopback, codec: Codec):
+    async with swarm.client() as client:
+        by_text = await client.generate(PROMPT, max_new_tokens=3)
+        by_ids = await client.generate(list(codec.encode(PROMPT)), max_new_tokens=3)
+    assert by_text.token_ids == by_ids.token_ids
+
+
+async def test_a_list_of_prompts_runs_at_once_and_is_answered_in_order(swarm: Loopback, codec: Codec):
+    prompts = [f"prompt {n}" for n in range(12)]
+    async with swarm.client() as client:
+        results = await client.generate(prompts, max_new_tokens=5, ignore_eos=True)
+        await swarm.empty()
+    assert [list(r.token_ids) for r in results] == [await undisturbed(codec.encode(p), 5) for p in prompts]
+    assert [each.links for each in swarm.peers] == [1, 1], "one Link to a peer serves all Sessions"
+
+
+async def test_no_more_sessions_run_at_once_than_allowed(swarm: Loopback):
+    async with swarm.client(max_concurrent=2) as client:
+        peaks: list[int] = []
+        streams = [client.stream("x", max_new_tokens=3) for _ in range(5)]
+
+        async def drink(stream) -> None:
+            async for _ in stream:
+                peaks.append(len(swarm.peers[0].peer.seats))
+
+        await asyncio.gather(*(drink(s) for s in streams))
+    assert max(peaks) <= 2
+
+
+async def test_a_stream_yields_pieces_and_then_the_result(swarm: Loopback):
+    async with swarm.client() as client:
+        items = [item async for item in client.stream(PROMPT, max_new_tokens=10, ignore_eos=True)]
+    pieces = [item for item in items if isinstance(item, Piece)]
+    assert isinstance(items[-1], Result) and len(pieces) == len(items) - 1 == 10
+    assert "".join(p.text for p in pieces) == items[-1].text
+    assert tuple(t for p in pieces for t in p.token_ids) == items[-1].token_ids
+    assert all(p.route == items[-1].route for p in pieces)
+
+
+async def test_a_stop_string_ends_the_session_and_frees_its_seats_before_the_reader_goes_on(
+    swarm: Loopback, codec: Codec
+):
+    text = codec.decode(await undisturbed(codec.encode(PROMPT), 30))
+    stop = text[8:10]
+    async with swarm.client() as client, aclosing(client.stream(PROMPT, max_new_tokens=30, stop=stop)) as stream:
+        shown = ""
+        async for item in stream:
+            if isinstance(item, Result):
+                result = item
+            elif not item.text.strip(stop):
+                shown += item.text
+        await swarm.empty()
+    assert result.finish_reason == "stop"
+    assert result.text == text[: text.index(stop)] and result.completion_tokens < 30
+
+
+async def test_a_stop_token_ends_it_and_is_counted_but_not_shown(swarm: Loopback, codec: Codec):
+    expected = await undisturbed(codec.encode(PROMPT), 6)
+    async with swarm.client() as client:
+        result = await client.generate(PROMPT, max_new_tokens=6, stop_token_ids=[expected[3]])
+    assert list(result.token_ids) == expected[:4] and result.finish_reason == "stop"
+    assert result.text == codec.decode(expected[:3])
+
+
+async def test_a_chat_is_the_template_and_then_a_generation(swarm: Loopback, codec: Codec):
+    messages = [{"role": "user", "content": "hi"}]
+    async with swarm.client() as client:
+        result = await client.chat(messages, max_new_tokens=4, ignore_eos=True)
+    assert list(result.token_ids) == await undisturbed(codec.chat_prompt(messages), 4)
+
+
+async def test_the_same_seed_draws_the_same_and_the_result_tells_it(swarm: Loopback):
+    async with swarm.client() as client:
+        first = await client.generate(PROMPT, max_new_tokens=5, temperature=1.0)
+        again = await client.generate(PROMPT, max_new_tokens=5, temperature=1.0, seed=first.seed)
+        other = await client.generate(PROMPT, max_new_tokens=5, temperature=1.0, seed=first.seed + 1)
+    assert again.token_ids == first.token_ids != other.token_ids
+
+
+async def test_a_killed_server_in_mid_sentence_changes_nothing(tmp_path: Path, codec: Codec):
+    expected = await undisturbed(codec.encode(PROMPT), 12)
+    async with Loopback([(0, 3), (3, 6), (0, 6)], tmp_path) as swarm:
+        prefer = (f"{1:032x}", f"{2:032x}")
+        async with (
+            swarm.client(prefer=prefer, patience_s=5.0) as client,
+            aclosing(client.stream(PROMPT, max_new_tokens=12, ignore_eos=True)) as stream,
+        ):
+            for _ in range(5):
+                await anext(stream)
+            await swarm.stop(1)
+            result = await last(stream)
+    assert list(result.token_ids) == expected
+    assert result.failovers == 1 and len(result.route) == 2
+
+
+async def test_when_blocks_are_lost_for_good_the_text_so_far_is_in_the_error(swarm: Loopback, codec: Codec):
+    expected = await undisturbed(codec.encode(PROMPT), 5)
+    async with swarm.client() as client:
+        stream = client.stream(PROMPT, max_new_tokens=12, ignore_eos=True)
+        for _ in range(5):
+            await anext(stream)
+        await swarm.stop(1)
+        with pytest.raises(NoRoute) as caught:
+            await last(stream)
+    assert caught.value.text == codec.decode(expected)
+    assert list(caught.value.token_ids) == expected
+    assert [str(span) for span in caught.value.missing] == ["3:6"]
+
+
+async def test_leaving_a_stream_early_frees_its_seats(swarm: Loopback):
+    async with swarm.client() as client:
+        stream = client.stream(PROMPT, max_new_tokens=100, ignore_eos=True)
+        await anext(stream)
+        assert swarm.seats == 2
+        await stream.aclose()
+        await swarm.empty()
+
+
+async def test_one_bad_prompt_of_a_list_gives_up_the_others_and_frees_their_seats(swarm: Loopback):
+    async with swarm.client() as client:
+        with pytest.raises(UsageError, match="empty"):
+            await client.generate(["fine", "", "fine too"], max_new_tokens=50)
+        await swarm.empty()
+
+
+@pytest.mark.parametrize(
+    ("prompt", "options", "complaint"),
+    [
+        ("", {}, "prompt is empty"),
+        ([], {}, "prompt is empty"),
+        ([5, 1000], {}, r"token id 1000, the model has ids 0\.\.999"),
+        ("x" * 1000, {}, "more than the model's 256 positions"),
+        ("x", {"max_new_tokens": 300}, "1 tokens and 300 new ones is more than the model's 256 positions"),
+        ("x", {"temperature": -1.0}, "temperature"),
+    ],
+)
+async def test_bad_input_is_refused_in_one_line(swarm: Loopback, prompt: str, options: dict, complaint: str):
+    async with swarm.client() as client:
+        with pytest.raises(UsageError, match=complaint) as caught:
+            await client.generate(prompt, **options)
+    assert "\n" not in str(caught.value)
+    assert swarm.seats == 0
+
+
+async def test_without_a_number_the_answer_is_as_long_as_there_is_room(swarm: Loopback):
+    async with swarm.client() as client:
+        result = await client.generate([1] * 250, ignore_eos=True)
+    assert result.completion_tokens == 6
+
+
+async def test_a_swarm_without_any_model_is_told_apart(tmp_path: Path):
+    empty = MemoryDirectory(MemoryStore(SystemClock()))
+    async with Loopback([], tmp_path) as swarm, AsyncClient(directory=empty, config=swarm.config) as client:
+        with pytest.raises(SwarmError, match="nobody in this swarm serves a model"):
+            await client.generate("x")
+
+
+async def test_a_failed_connection_is_tried_anew_by_the_next_call(tmp_path: Path):
+    async with Loopback([(0, 6)], tmp_path) as swarm:
+        late = MemoryDirectory(MemoryStore(SystemClock()))
+        async with AsyncClient(directory=late, config=swarm.config) as client:
+            with pytest.raises(SwarmError):
+                await client.generate("x")
+            await late.publish(swarm.peers[0].peer.info)
+            assert (await client.generate("x", max_new_tokens=2)).completion_tokens == 2
+
+
+async def test_a_model_can_be_named_by_name_or_fingerprint_and_a_wrong_name_lists_the_right_ones(swarm: Loopback):
+    for name in (MODEL.name, MODEL.fingerprint):
+        async with AsyncClient(model=name, directory=swarm.directory, config=swarm.config) as client:
+            assert (await client.served()).model == MODEL
+    async with AsyncClient(model="other", directory=swarm.directory, config=swarm.config) as client:
+        with pytest.raises(UsageError, match="does not serve 'other'; it serves hashes"):
+            await client.served()
+
+
+async def test_a_closed_client_says_so(swarm: Loopback):
+    client = swarm.client()
+    await client.generate("x", max_new_tokens=1)
+    await client.close()
+    await client.close()
+    with pytest.raises(UsageError, match="closed"):
+        await client.generate("x")
+
+
+def test_swarm_addresses_come_from_the_caller_or_the_environment(monkeypatch: pytest.MonkeyPatch):
+    assert read_swarm(ADDRESS) == (ADDRESS,)
+    assert read_swarm([ADDRESS, ADDRESS]) == (ADDRESS, ADDRESS)
+    monkeypatch.setenv("SHOAL_SWARM", f"{ADDRESS},{ADDRESS} ")
+    assert read_swarm(None) == (ADDRESS, ADDRESS)
+    monkeypatch.delenv("SHOAL_SWARM")
+    with pytest.raises(UsageError, match="no swarm is named"):
+        read_swarm(None)
+    for wrong in ("localhost:4000", "/ip4/1.2.3.4/tcp/5", "/ip4/1.2.3.4/udp/5/p2p/Qm"):
+        with pytest.raises(UsageError, match="is not a swarm address"):
+            read_swarm(wrong)

@@ -1,0 +1,80 @@
+"""What a caller may ask for, what is filled in, and what is refused before anybody is troubled."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from client.sampling import SEED_BITS, read_options
+from swarm.errors import UsageError
+
+DEFAULTS = {"temperature": 0.6, "top_k": 20, "top_p": 0.9, "repetition_penalty": 1.05, "do_sample": True}
+
+
+def test_without_a_temperature_it_is_greedy_and_the_models_defaults_count_for_nothing():
+    wish = read_options({}, defaults=DEFAULTS)
+    assert wish.sampling.greedy
+    assert (wish.sampling.top_k, wish.sampling.top_p, wish.sampling.repetition_penalty) == (0, 1.0, 1.0)
+    assert wish.max_new_tokens is None and wish.stops == ()
+
+
+def test_with_a_temperature_the_models_defaults_fill_what_was_left_open():
+    sampling = read_options({"temperature": 1.1, "top_p": 0.5}, defaults=DEFAULTS).sampling
+    assert (sampling.temperature, sampling.top_p, sampling.top_k, sampling.repetition_penalty) == (1.1, 0.5, 20, 1.05)
+
+
+def test_a_zero_that_was_given_is_not_replaced_by_a_default():
+    assert read_options({"temperature": 1.0, "top_k": 0}, defaults=DEFAULTS).sampling.top_k == 0
+
+
+def test_none_means_not_given():
+    wish = read_options({"temperature": None, "seed": None, "stop": None, "logprobs": None, "stop_token_ids": None})
+    assert wish.sampling.greedy and wish.stop_token_ids == frozenset()
+
+
+def test_a_seed_is_drawn_where_none_is_given_and_fits_into_json():
+    seeds = {read_options({}).seed for _ in range(20)}
+    assert len(seeds) == 20 and all(0 <= seed < 2**SEED_BITS for seed in seeds)
+    assert read_options({"seed": 7}).seed == 7
+
+
+def test_end_tokens_stop_unless_they_are_to_be_ignored_and_own_stops_stop_always():
+    assert read_options({"stop_token_ids": [5]}, eos_token_ids=(1, 2)).stop_token_ids == {1, 2, 5}
+    assert read_options({"stop_token_ids": [5], "ignore_eos": True}, eos_token_ids=(1, 2)).stop_token_ids == {5}
+
+
+def test_stop_is_one_string_or_several():
+    assert read_options({"stop": "a"}).stops == ("a",)
+    assert read_options({"stop": ["a", "bc"]}).stops == ("a", "bc")
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({"temperature": -1}, "temperature must lie in"),
+        ({"temperature": float("nan")}, "temperature"),
+        ({"temperature": "hot"}, "temperature must be a number, not 'hot'"),
+        ({"top_p": 0}, "top_p"),
+        ({"top_p": 1.5}, "top_p"),
+        ({"top_k": -1}, "top_k"),
+        ({"top_k": 1.5}, "top_k must be a whole number"),
+        ({"min_p": 2}, "min_p"),
+        ({"repetition_penalty": 0}, "repetition_penalty"),
+        ({"presence_penalty": 3}, "presence_penalty"),
+        ({"frequency_penalty": float("inf")}, "frequency_penalty"),
+        ({"seed": -1}, "seed"),
+        ({"seed": 2**64}, "seed"),
+        ({"logprobs": 1000}, "logprobs"),
+        ({"logprobs": True}, "logprobs"),
+        ({"max_new_tokens": 0}, "max_new_tokens must be at least 1"),
+        ({"stop": ""}, "stop"),
+        ({"stop": ["x", 3]}, "stop"),
+        ({"stop": ["x"] * 65}, "at most 64"),
+        ({"stop_token_ids": ["x"]}, "stop_token_ids"),
+        ({"temprature": 1}, "unknown option 'temprature'"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_by_name(options: dict[str, Any], complaint: str):
+    with pytest.raises(UsageError, match=complaint):
+        read_options(options)  # type: ignore[arg-type]

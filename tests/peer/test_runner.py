@@ -1,0 +1,189 @@
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import pytest
+
+from peer.runner import Runner
+from peer.scheduler import Work
+from peer.seat import Accept, Answer, Seat
+from proto.messages import Chunk, Done, Hidden, Open, Token, Want, WireDType
+from swarm.errors import BadNumbers, Fault
+from swarm.sampling import SamplingParams
+from swarm.span import Span
+from tests.support import tiny
+
+PROMPT = (5, 17, 99, 3, 64, 8, 8, 31, 100, 42)
+OTHER = (1, 2, 3, 4, 5, 6, 7)
+NAN = b"\x00\x00\xc0\x7f"
+
+
+def seat(span: Span = tiny.ALL, pages: tuple[int, ...] = (0, 1), **changes: object) -> Seat:
+    sampling = SamplingParams() if span.end == 4 else None
+    request = Open("f" * 32, "c8", span, 64, len(PROMPT), sampling=sampling)
+    request = dataclasses.replace(request, **changes)  # type: ignore[arg-type]
+    return Seat(bytes(16), 0, 0, request, pages, max_chunk_tokens=64, lease_s=60.0, now=0.0)
+
+
+def token_chunk(one: Seat, ids: Sequence[int], want: Want = Want.TOKEN) -> Work[Seat]:
+    step = one.position
+    return taken(one, Chunk(step, one.position, len(ids), want, token_ids=tuple(ids)))
+
+
+def hidden_chunk(one: Seat, hidden: Hidden, want: Want) -> Work[Seat]:
+    return taken(one, Chunk(one.position, one.position, hidden.rows, want, hidden=hidden))
+
+
+def taken(one: Seat, chunk: Chunk) -> Work[Seat]:
+    verdict = one.admit(0, chunk)
+    assert isinstance(verdict, Accept), verdict
+    return Work(one, chunk)
+
+
+def run(runner: Runner, *works: Work[Seat]) -> list[Answer | Fault]:
+    answers = runner.run(works)
+    for work, answer in zip(works, answers, strict=True):
+        if not isinstance(answer, Fault):
+            work.seat.finish(work.chunk, answer)
+    return answers
+
+
+def generate(runner: Runner, one: Seat, prompt: Sequence[int], count: int) -> list[int]:
+    """Token ids in, token ids out, one peer alone."""
+    answer = run(runner, token_chunk(one, prompt))[0]
+    ids: list[int] = []
+    while isinstance(answer, Token):
+        ids.append(answer.token_id)
+        if len(ids) == count:
+            return ids
+        answer = run(runner, token_chunk(one, [ids[-1]]))[0]
+    raise AssertionError(answer)
+
+
+@pytest.fixture(scope="module")
+def alone() -> list[int]:
+    """What one Seat generates when nobody else is there."""
+    return generate(Runner(tiny.span_model()), seat(), PROMPT, 6)
+
+
+def test_each_want_gets_its_kind_of_answer():
+    runner = Runner(tiny.span_model())
+    a, b, c = seat(pages=(0,)), seat(pages=(1,)), seat(pages=(2,))
+    done, hidden, token = run(
+        runner,
+        token_chunk(a, PROMPT, Want.NOTHING),
+        token_chunk(b, PROMPT, Want.HIDDEN),
+        token_chunk(c, PROMPT, Want.TOKEN),
+    )
+    assert done == Done(0)
+    assert isinstance(hidden, Chunk) and hidden.hidden is not None
+    assert (hidden.step, hidden.position, hidden.count, hidden.hidden.rows, hidden.hidden.cols) == (0, 0, 10, 10, 64)
+    assert isinstance(token, Token) and (token.step, token.position) == (0, 10)
+
+
+def test_chunking_does_not_change_the_answer(alone: list[int]):
+    runner, one = Runner(tiny.span_model()), seat()
+    assert run(runner, token_chunk(one, PROMPT[:3], Want.NOTHING)) == [Done(0)]
+    assert generate(runner, one, PROMPT[3:], 6) == alone
+
+
+def test_strangers_in_the_batch_do_not_change_the_answer(alone: list[int]):
+    runner = Runner(tiny.span_model())
+    mine, theirs = seat(pages=(3, 7)), seat(pages=(1, 0))
+    first, _ = run(runner, token_chunk(mine, PROMPT), token_chunk(theirs, OTHER))
+    ids = [first.token_id] if isinstance(first, Token) else []
+    while len(ids) < 6:
+        _, answer = run(runner, token_chunk(theirs, [9, 9], Want.NOTHING), token_chunk(mine, [ids[-1]]))
+        assert isinstance(answer, Token)
+        ids.append(answer.token_id)
+    assert ids == alone
+
+
+def through(runners: Sequence[Runner], seats: Sequence[Seat], prompt: Sequence[int], count: int) -> list[int]:
+    """As ``generate``, along a Route."""
+    ids: list[int] = []
+    feed: Sequence[int] = prompt
+    while len(ids) < count:
+        work = token_chunk(seats[0], feed, Want.HIDDEN)
+        for runner, one in zip(runners[:-1], seats[1:], strict=True):
+            (answer,) = run(runner, work)
+            assert isinstance(answer, Chunk) and answer.hidden is not None, answer
+            work = hidden_chunk(one, answer.hidden, Want.TOKEN if one is seats[-1] else Want.HIDDEN)
+        (token,) = run(runners[-1], work)
+        assert isinstance(token, Token)
+        ids.append(token.token_id)
+        feed = [token.token_id]
+    return ids
+
+
+@pytest.mark.parametrize("wire", list(WireDType))
+def test_a_route_through_three_peers_gives_the_tokens_of_one(wire: WireDType):
+    spans = (Span(0, 1), Span(1, 3), Span(3, 4))
+    runners = [Runner(tiny.span_model(span)) for span in spans]
+    single = generate(Runner(tiny.span_model()), seat(wire=wire), PROMPT, 6)
+    assert through(runners, [seat(span, wire=wire) for span in spans], PROMPT, 6) == single
+
+
+def test_seats_that_use_different_parts_of_the_span_share_a_batch_and_get_the_bits_of_being_alone():
+    spans = (tiny.ALL, Span(1, 3), Span(2, 4), Span(1, 2))
+    source = run(Runner(tiny.span_model()), token_chunk(seat(Span(0, 1)), PROMPT, Want.HIDDEN))[0]
+    assert isinstance(source, Chunk) and source.hidden is not None
+
+    def work(index: int) -> Work[Seat]:
+        one = seat(spans[index], pages=(index,), wire=WireDType.F32)
+        if spans[index].start == 0:
+            return token_chunk(one, PROMPT, Want.HIDDEN)
+        return hidden_chunk(one, source.hidden, Want.HIDDEN)  # type: ignore[arg-type]
+
+    together = run(Runner(tiny.span_model()), *(work(index) for index in range(4)))
+    apart = [run(Runner(tiny.span_model()), work(index))[0] for index in range(4)]
+    assert together == apart
+    assert len({answer.hidden.data for answer in apart if isinstance(answer, Chunk) and answer.hidden}) == 4
+
+
+def test_a_bf16_session_does_not_round_its_neighbour(alone: list[int]):
+    runner = Runner(tiny.span_model())
+    mine, coarse = seat(pages=(0, 1)), seat(pages=(2, 3), wire=WireDType.BF16)
+    first, _ = run(runner, token_chunk(mine, PROMPT), token_chunk(coarse, PROMPT))
+    assert isinstance(first, Token) and first.token_id == alone[0]
+
+
+def test_nan_faults_its_own_seat_only_and_its_pages_are_safe_for_the_next_tenant():
+    span = Span(2, 4)
+    good = Hidden(WireDType.F32, 1, 64, b"\x00\x00\x80\x3f" * 64)
+    bad = Hidden(WireDType.F32, 1, 64, NAN + b"\x00\x00\x80\x3f" * 63)
+    expected = run(Runner(tiny.span_model(span)), hidden_chunk(seat(span), good, Want.TOKEN))
+    runner = Runner(tiny.span_model(span))
+    answers = run(
+        runner,
+        hidden_chunk(seat(span, pages=(0,)), good, Want.TOKEN),
+        hidden_chunk(seat(span, pages=(1,)), bad, Want.TOKEN),
+    )
+    assert answers[0] == expected[0]
+    assert isinstance(answers[1], BadNumbers)
+    assert run(runner, hidden_chunk(seat(span, pages=(1,)), good, Want.TOKEN)) == expected
+
+
+def test_sampling_is_keyed_by_seed_and_position():
+    params = SamplingParams(temperature=1.5, seed=7)
+    first = generate(Runner(tiny.span_model()), seat(sampling=params), PROMPT, 6)
+    again = generate(Runner(tiny.span_model()), seat(sampling=params), PROMPT, 6)
+    other = generate(Runner(tiny.span_model()), seat(sampling=SamplingParams(temperature=1.5, seed=8)), PROMPT, 6)
+    assert first == again != other
+
+
+def test_penalties_see_what_was_sampled_here():
+    params = SamplingParams(presence_penalty=2.0, frequency_penalty=2.0, repetition_penalty=50.0)
+    ids = generate(Runner(tiny.span_model()), seat(sampling=params, history=PROMPT), PROMPT, 12)
+    assert len(set(ids)) == len(ids), "nothing is said twice under such penalties"
+    assert not set(ids) & set(PROMPT)
+
+
+def test_logprobs_come_on_demand():
+    (plain,) = run(Runner(tiny.span_model()), token_chunk(seat(), PROMPT))
+    (asked,) = run(Runner(tiny.span_model()), token_chunk(seat(sampling=SamplingParams(logprobs=3)), PROMPT))
+    assert isinstance(plain, Token) and isinstance(asked, Token)
+    assert (plain.logprob, plain.top) == (None, ())
+    assert len(asked.top) == 3 and asked.top[0] == (asked.token_id, asked.logprob)
+    assert asked.token_id == plain.token_id
