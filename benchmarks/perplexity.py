@@ -6,9 +6,9 @@ The same weights are measured twice: as they are, and after a rescaling that kee
 shrink alike), channels of v (columns of o) and of up (columns of down). Perplexity alone is a noisy judge, since
 rounding moves it up or down by luck; the mean KL divergence from f32's next-token distribution is beside it.
 
-Matrices go through ``kernels``, bit by bit as in a peer. Attention is torch's over FP16 keys and values, which is many
-times faster and the same for all settings; ``whole definition`` at the end repeats the chosen one with everything
-in ``kernels`` on a part of the text.
+c8's roundings (weights, activations, keys and values) are played in FP32, which is many times faster than the
+definition and differs from it by FP32's own rounding. ``whole definition`` at the end repeats the chosen setting on a
+part of the text with every operation in ``kernels``, as a peer computes it.
 
     python -m benchmarks.perplexity [--model DIR] [--tokens N] [--seed N]
 """
@@ -32,12 +32,11 @@ from rich.table import Table
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from kernels import reference
-from kernels.types import GROUP, PAGE_SIZE, Linear, Quantized, SeatRows
+from kernels.types import GROUP, PAGE_SIZE, SeatRows
 from model.config import ModelConfig, read_config
 from model.layout import EMBEDDING, FINAL_NORM, HEAD, block_prefix
 from model.parameters import AnyLinear, BlockWeights, FloatLinear, SpanWeights
-from model.quantize import float_block, float_ends, quantize_block, quantize_ends
+from model.quantize import dequantize, float_block, float_ends, quantize_block, quantize_ends
 from model.rope import RopeTable
 from model.sample.train import corpus
 from model.source import open_source
@@ -80,54 +79,59 @@ class Score:
 
 
 class Network:
-    """A model in one Setting, over whole windows at a time."""
+    """A model in one Setting, over whole windows at a time, in FP32."""
 
     def __init__(self, config: ModelConfig, tensors: Tensors, setting: Setting):
         self.config, self.setting = config, setting
         self.weights = weights_of(config, tensors, setting)
-        cos, sin = RopeTable(config).rows(range(WINDOW))
-        self.cos, self.sin = cos.repeat(WINDOWS_A_BATCH, 1), sin.repeat(WINDOWS_A_BATCH, 1)
+        self.cos, self.sin = RopeTable(config).rows(range(WINDOW))
+        self.matrices: dict[AnyLinear, Tensor] = {}
 
     def logits(self, ids: Tensor) -> Tensor:  # [windows, WINDOW] -> [windows * WINDOW, vocab]
         ends = self.weights.ends
         assert ends.embedding is not None and ends.norm is not None and ends.head is not None
-        flat = ids.flatten()
-        table = ends.embedding
-        x = table.weight[flat] if isinstance(table, FloatLinear) else reference.embedding_rows(table, flat)
+        x = self._matrix(ends.embedding)[ids.flatten()]
         for block in self.weights.blocks:
             x = self._block(x, block, len(ids))
         return self._linear(self._norm(x, ends.norm), ends.head)
 
     def _block(self, x: Tensor, w: BlockWeights, windows: int) -> Tensor:
         config = self.config
-        qkv = self._linear(self._norm(x, w.norm1), w.qkv).view(len(x), -1, config.head_dim)
-        qk, v = qkv.split([config.num_heads + config.num_kv_heads, config.num_kv_heads], 1)
-        qk = reference.rope(qk, self.cos[: len(x)], self.sin[: len(x)])
-        q, k = qk.split([config.num_heads, config.num_kv_heads], 1)
+        qkv = self._linear(self._norm(x, w.norm1), w.qkv).view(windows, WINDOW, -1, config.head_dim).transpose(1, 2)
+        q, k, v = qkv.split([config.num_heads, config.num_kv_heads, config.num_kv_heads], 1)
+        q, k = self._rotate(q), self._rotate(k)
         if self.setting.group is not None:
             k, v = k.half().float(), v.half().float()
-        q, k, v = (t.view(windows, WINDOW, -1, config.head_dim).transpose(1, 2) for t in (q, k, v))
         seen = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
         x = x + self._linear(seen.transpose(1, 2).reshape(len(x), -1), w.o)
         gate, up = self._linear(self._norm(x, w.norm2), w.gate_up).chunk(2, -1)
-        return x + self._linear(reference.silu(gate) * up, w.down)
+        return x + self._linear(F.silu(gate) * up, w.down)
 
     def _norm(self, x: Tensor, weight: Tensor) -> Tensor:
-        return reference.norm(x, weight, self.config.rms_eps)
+        return F.rms_norm(x, (len(weight),), weight, self.config.rms_eps)
+
+    def _rotate(self, x: Tensor) -> Tensor:
+        left, right = x.chunk(2, -1)
+        return torch.cat([left * self.cos - right * self.sin, right * self.cos + left * self.sin], -1)
 
     def _linear(self, x: Tensor, weight: AnyLinear) -> Tensor:
+        if self.setting.group is not None:
+            x = rounded(x, self.setting.group, 16256 if self.setting.planes == 2 else 127)
+        return F.linear(x, self._matrix(weight))
+
+    def _matrix(self, weight: AnyLinear) -> Tensor:
         if isinstance(weight, FloatLinear):
-            return F.linear(x, weight.weight, weight.bias)
-        quantized = reference.quantize(x, weight.group)
-        return reference.linear(quantized if self.setting.planes == 2 else one_plane(x, weight), weight)
+            return weight.weight
+        if weight not in self.matrices:
+            self.matrices[weight] = dequantize(weight)
+        return self.matrices[weight]
 
 
-def one_plane(x: Tensor, weight: Linear) -> Quantized:
-    """INT8 activations: what c8's would be with 8 bits instead of 15."""
-    grouped = x.view(len(x), -1, weight.group)
-    amax = grouped.abs().amax(-1, keepdim=True).clamp_min(reference.NEARLY_ZERO)
-    q = (grouped * torch.div(torch.tensor(127.0), amax)).round().view(len(x), -1).to(torch.int8)
-    return Quantized(torch.stack([torch.zeros_like(q), q]), (amax / 127).squeeze(-1))
+def rounded(x: Tensor, group: int, most: int) -> Tensor:
+    """Activations as their integers stand for them: ``most`` 127 in one INT8 plane, 16256 in two."""
+    grouped = x.view(len(x), -1, group)
+    amax = grouped.abs().amax(-1, keepdim=True).clamp_min_(1e-30)
+    return (grouped * (most / amax)).round_().mul_(amax / most).view_as(x)
 
 
 def weights_of(config: ModelConfig, tensors: Tensors, setting: Setting) -> SpanWeights:
@@ -223,9 +227,11 @@ def machine() -> dict[str, str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--model", type=Path, default=SAMPLE)
-    parser.add_argument("--tokens", type=int, default=1 << 30, help="measure on so many tokens (default: all held out)")
+    parser.add_argument("--tokens", type=int, default=20000, help="measure on so many (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the outliers' channels and factors")
+    parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
+    torch.set_num_threads(args.threads)
     console = Console(stderr=True)
 
     source = open_source(str(args.model), None, None)
@@ -246,7 +252,8 @@ def main() -> None:
         for name, score in scores.items():
             percent, millinats = 100 * (score.perplexity / base - 1), 1000 * score.divergence / score.tokens
             table.add_row(label, name, f"{score.perplexity:.4f}", f"{percent:+.3f} %", f"{millinats:.3f}")
-            rows.append({"weights": label, "setting": name, "perplexity": round(score.perplexity, 5), "percent": round(percent, 4), "kl_millinats": round(millinats, 4)})  # fmt: skip
+            row = {"perplexity": round(score.perplexity, 5), "percent": round(percent, 4)}
+            rows.append({"weights": label, "setting": name, **row, "kl_millinats": round(millinats, 4)})
     plain, whole = whole_definition(config, tensors, windows[:WHOLE_WINDOWS], console)
     console.print(table)
     percent = 100 * (whole / plain - 1)

@@ -33,6 +33,8 @@ class Background:
         future = self._start(work)
         try:
             return future.result()
+        except concurrent.futures.CancelledError:
+            raise self._overtaken() from None
         except BaseException:
             if not future.done():
                 future.cancel()
@@ -41,7 +43,14 @@ class Background:
 
     async def call(self, work: Coroutine[Any, Any, T]) -> T:
         """Run ``work`` there and await it on the caller's own loop."""
-        return await asyncio.wrap_future(self._start(work))
+        future = self._start(work)
+        try:
+            return await asyncio.wrap_future(future)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            raise self._overtaken() from None
 
     def iterate(self, items: AsyncGenerator[T, None]) -> Generator[T, None, None]:
         """``items``, produced there, as a plain generator here. Closing it closes them."""
@@ -77,6 +86,10 @@ class Background:
                 "this client is closed" if not self._open else "a client's own thread cannot wait for itself"
             )
         return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    @staticmethod
+    def _overtaken() -> UsageError:
+        return UsageError("this client was closed while a call was under way")
 
     def _settle(self) -> None:
         """Wait until what was just cancelled has run its course."""

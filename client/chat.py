@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import importlib
 import sys
 from collections.abc import Callable, Sequence
 
 from client.client import Client
+from client.once import callable_module, chat
 from client.result import Result
 from client.sampling import Options, read_options
 from client.terminal import Progress, add_sampling_options, add_swarm_options, command, config_of, options_of
@@ -85,10 +88,8 @@ class Conversation:
 
 def _ask() -> str | None:
     """A line from the user; None at the end of input. Ctrl-C gives the line up."""
-    try:
-        import readline  # noqa: F401 - gives input() its history and editing
-    except ImportError:
-        pass
+    with contextlib.suppress(ImportError):
+        importlib.import_module("readline")  # gives input() its history and editing
     try:
         return input("> " if sys.stdin.isatty() else "")
     except KeyboardInterrupt:
@@ -101,3 +102,4 @@ def _ask() -> str | None:
 
 if __name__ == "__main__":
     sys.exit(main())
+callable_module(__name__, chat)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from client.client import Client
+from client.once import callable_module, generate
 from client.result import Leg, Piece, Result, TokenLogprob
 from client.sampling import Options, read_options
 from client.terminal import Progress, add_sampling_options, add_swarm_options, command, config_of, options_of
@@ -93,3 +94,4 @@ def _torso(pieces: Sequence[Piece], text: str) -> dict[str, Any]:
 
 if __name__ == "__main__":
     sys.exit(main())
+callable_module(__name__, generate)

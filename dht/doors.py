@@ -17,6 +17,7 @@ log = logging.getLogger("shoal.dht")
 
 OTHERS_S = 1.0  # once one door has opened, how long the others are waited for
 KNOCK_EVERY_S = 15.0
+LONELY_KNOCK_S = 2.0  # when there is no neighbour at all
 KNOCK_TIMEOUT_S = 10.0
 
 
@@ -63,13 +64,13 @@ class Doors:
     def __str__(self) -> str:
         return ", ".join(door.text for door in self._doors)
 
-    def knock(self) -> list[asyncio.Task[bool]]:
-        """Starts to reach every door that is no neighbour and was not tried lately. The tasks may be left alone."""
+    def knock(self, every_s: float = KNOCK_EVERY_S) -> list[asyncio.Task[bool]]:
+        """Starts to reach every door that is no neighbour and was not tried for ``every_s``; the tasks need no care."""
         now = self._clock.monotonic()
         tasks: list[asyncio.Task[bool]] = []
         for door in self._doors:
             tried_at = self._tried_at.get(door.text)
-            if self._is_neighbour(door) or (tried_at is not None and now < tried_at + KNOCK_EVERY_S):
+            if self._is_neighbour(door) or (tried_at is not None and now < tried_at + every_s):
                 continue
             self._tried_at[door.text] = now
             task = asyncio.create_task(self._knock_at(door), name=f"knock at {door.text}")

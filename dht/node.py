@@ -31,10 +31,10 @@ from typing import Any
 
 from dht.daemon import Daemon, first_port, split_address
 from dht.directory import RecordDirectory, Stored
-from dht.doors import Door, Doors
+from dht.doors import KNOCK_EVERY_S, LONELY_KNOCK_S, Door, Doors
 from dht.records import CLOCK_SKEW_S, MAX_RECORD_BYTES, MAX_TTL_S
 from swarm.clock import Clock, SystemClock
-from swarm.errors import SwarmUnreachable, UsageError
+from swarm.errors import SwarmError, SwarmUnreachable, UsageError
 
 with warnings.catch_warnings():  # hivemind imports what torch and importlib are about to drop
     warnings.simplefilter("ignore")
@@ -54,6 +54,7 @@ START_TIMEOUT_S = 30.0  # for the daemon on a busy machine
 JOIN_TIMEOUT_S = 10.0
 CONNECT_TIMEOUT_S = 5.0
 RPC_TIMEOUT_S = 3.0
+SHUN_S = 30.0  # a node that did not answer; asking it again would cost every operation the timeout
 OPERATION_TIMEOUT_S = 10.0  # one put or get, all its RPCs
 
 
@@ -142,7 +143,8 @@ class HivemindDirectory(RecordDirectory):
         announced = None if client_mode or announce is None else split_address(announce)
         if announced is not None and announced[1] == 0:
             raise UsageError(f"cannot announce {announce}: port 0 means any; name the port that others can dial")
-        _quieten()
+        use_hivemind_log_handler("nowhere")
+        logging.getLogger("hivemind").setLevel(logging.ERROR)
         if identity_path is not None:
             await asyncio.to_thread(_ensure_identity, identity_path)
         clock = clock or SystemClock()
@@ -212,8 +214,9 @@ class HivemindDirectory(RecordDirectory):
                 running = await self._start()
                 self._doors.open_again()
         node = running.node
-        knocks = self._doors.knock()
-        if knocks and not node.protocol.routing_table.uid_to_peer_id:
+        lonely = not _neighbours(node)
+        knocks = self._doors.knock(LONELY_KNOCK_S if lonely else KNOCK_EVERY_S)
+        if knocks and lonely:
             await asyncio.wait(knocks, timeout=CONNECT_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)
         return node
 
@@ -231,10 +234,6 @@ class HivemindDirectory(RecordDirectory):
         )
         try:
             p2p: Any = await P2P.replicate(Multiaddr(daemon.control))
-        except BaseException:
-            await daemon.close()
-            raise
-        try:
             node: Any = await DHTNode.create(
                 p2p=p2p,
                 node_id=DHTID.generate(source=p2p.peer_id.to_bytes()),  # one identity, one place in everybody's table
@@ -246,15 +245,17 @@ class HivemindDirectory(RecordDirectory):
                 cache_on_store=False,
                 cache_refresh_before_expiry=0,
                 reuse_get_requests=False,
-                backoff_rate=1.0,  # a node that froze for minutes must not be shunned for hours
+                blacklist_time=SHUN_S,
+                backoff_rate=1.0,  # else one that froze for minutes would be shunned for hours
             )
             node.protocol.cache.maxsize = 0  # where strangers may still put things, and where they would hide ours
             if self._listen is not None:
                 self._addresses = tuple(str(m) for m in await p2p.get_visible_maddrs(latest=True))
                 self._listen = (self._listen[0], first_port(self._addresses) or self._listen[1])
-        except BaseException:
-            await p2p.shutdown()
+        except BaseException as error:
             await daemon.close()
+            if isinstance(error, Exception):
+                raise SwarmError(f"cannot start the DHT: {error!r}") from error
             raise
         self._running = _Running(daemon, p2p, node)
         return self._running
@@ -275,6 +276,7 @@ class HivemindDirectory(RecordDirectory):
         if node_id is None:
             return False
         await protocol.update_routing_table(node_id, door.peer_id, responded=True)  # now, not in a task of its own
+        self._running.node.blacklist.register_success(door.peer_id)
         return True
 
     def _is_neighbour(self, door: Door) -> bool:
@@ -283,8 +285,13 @@ class HivemindDirectory(RecordDirectory):
     def _check_neighbours(self, node: Any) -> None:
         """Raises SwarmUnreachable when we have joined a swarm and know nobody in it any more: what we say stays
         here then, and that we see nothing means nothing."""
-        if self._doors and not node.protocol.routing_table.uid_to_peer_id:
+        if self._doors and not _neighbours(node):
             raise SwarmUnreachable(f"no peer of the swarm answers any more; knocking again at {self._doors}")
+
+
+def _neighbours(node: Any) -> int:
+    """How many nodes can be asked now."""
+    return sum(peer_id not in node.blacklist for peer_id in node.protocol.routing_table.peer_id_to_uid)
 
 
 async def _connect(p2p: Any, door: Door) -> bool:
@@ -300,13 +307,12 @@ async def _connect(p2p: Any, door: Door) -> bool:
                 await read_pbmsg_safe(reader, response)
             finally:
                 writer.close()
-    except (TimeoutError, OSError, asyncio.IncompleteReadError) as error:
+    except (OSError, asyncio.IncompleteReadError) as error:  # TimeoutError is an OSError
         log.debug("cannot reach %s: %r", door.text, error)
         return False
     if response.type == wire.Response.ERROR:
         log.debug("cannot reach %s: %s", door.text, response.error.msg)
-        return False
-    return True
+    return response.type != wire.Response.ERROR
 
 
 def _read_door(text: str) -> Door:
@@ -341,8 +347,3 @@ def _ensure_identity(path: Path) -> None:
         raise UsageError(f"cannot use {path} as the p2p identity: {error.strerror}") from error
     except Exception as error:  # protobuf's DecodeError, cryptography's ValueError and others
         raise UsageError(f"{path} is not a p2p identity; remove it and a new one will be made") from error
-
-
-def _quieten() -> None:
-    use_hivemind_log_handler("nowhere")
-    logging.getLogger("hivemind").setLevel(logging.ERROR)

@@ -19,6 +19,7 @@ import structlog
 
 from peer.announcer import Announcer
 from peer.capacity import blocks_that_fit, free_bytes, kv_tokens_that_fit
+from peer.choice import given_span, lacking_span
 from peer.claim import Claim
 from peer.config import DEFAULT_KV_TOKENS, Address, PeerConfig
 from peer.desk import Desk
@@ -36,11 +37,8 @@ from peer.service import Service, asset_refs
 from proto.frames import Limits
 from proto.messages import Hello, Info
 from swarm.clock import Clock
-from swarm.errors import UsageError
 from swarm.peerinfo import ModelRef, PeerState
-from swarm.placement import choose_span
 from swarm.span import Span
-from swarm.view import SwarmView
 
 if TYPE_CHECKING:
     from dht.directory import Directory
@@ -140,22 +138,13 @@ class Serving:
         return opening.result(), joining.result()
 
     async def _span(self, checkpoint: Checkpoint, directory: Directory) -> Span:
-        """``--blocks``, or what the swarm lacks most. Peers that are still loading count as if they were there."""
         config, ref = self._config, checkpoint.ref
         if config.blocks is not None:
-            if config.blocks.end > ref.num_blocks:
-                raise UsageError(
-                    f"--blocks {config.blocks} lies outside {ref.name}, which has {ref.num_blocks} blocks; "
-                    f"choose from 0:{ref.num_blocks}"
-                )
-            return config.blocks
-        fitting = blocks_that_fit(checkpoint.config, config.profile, free_bytes())
+            return given_span(config.blocks, ref)
+        at_most = config.max_blocks or blocks_that_fit(checkpoint.config, config.profile, free_bytes())
         view = await directory.view(ref)
-        coming = [p.with_state(PeerState.READY) if p.state is PeerState.JOINING else p for p in view.peers]
-        span = choose_span(
-            SwarmView(ref, tuple(coming), view.taken_at), min(config.max_blocks or fitting, ref.num_blocks)
-        )
-        log.info("span chosen", blocks=str(span), fitting=fitting, peers=len(coming))
+        span = lacking_span(view, at_most)
+        log.info("span chosen", blocks=str(span), at_most=at_most, peers=len(view.peers))
         return span
 
     def _seats(self, checkpoint: Checkpoint, span: Span) -> Seats:

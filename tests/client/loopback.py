@@ -1,4 +1,4 @@
-"""FakePeers behind real gRPC servers on loopback, announced in a MemoryDirectory: everything but the DHT and the weights."""
+"""FakePeers behind real gRPC servers on loopback, in a MemoryDirectory: everything but the DHT and the weights."""
 
 from __future__ import annotations
 
@@ -35,20 +35,20 @@ class Inbox:
 class HashPeer(EchoPeer):
     """A FakePeer on the wire. Its Seats go with its Link."""
 
-    def __init__(self, peer: FakePeer):
+    def __init__(self, peer: FakePeer, changed: asyncio.Event):
         assets = {AssetRef(n, hashlib.sha256(d).hexdigest(), len(d)): d for n, d in files().items()}
         super().__init__(self._handle, hello=Hello("0", peer.info.peer_id), assets=assets)
         self.peer = peer
-        self.questions = 0
+        self.changed = changed
         self.links = 0
 
     def _handle(self, entry: Entry) -> list[Entry]:
         box = Inbox()
         self.peer.handle(box, entry)  # type: ignore[arg-type]
+        self.changed.set()
         return box.inbox
 
     async def Info(self, request: pb.InfoRequest, context: object) -> pb.InfoReply:
-        self.questions += 1
         return encode_info_reply(Info(self.peer.info, tuple(self._assets), HIDDEN, VOCAB, MAX_POSITIONS, (END,)))
 
     async def Link(self, requests: AsyncIterator[bytes], context: object) -> AsyncIterator[pb.Frame]:
@@ -58,13 +58,15 @@ class HashPeer(EchoPeer):
                 yield frame
         finally:
             self.peer.seats.clear()
+            self.changed.set()
 
 
 class Loopback:
     """A swarm of such peers on one event loop. ``stop(n)`` ends a peer's server as a SIGKILL would."""
 
     def __init__(self, spans: Sequence[tuple[int, int]], assets_dir: Path):
-        self.peers = [HashPeer(FakePeer(n, *span)) for n, span in enumerate(spans, 1)]
+        self.changed = asyncio.Event()
+        self.peers = [HashPeer(FakePeer(n, *span), self.changed) for n, span in enumerate(spans, 1)]
         self.directory = MemoryDirectory(MemoryStore(SystemClock()))
         self.config = ClientConfig(assets_dir=assets_dir, patience_s=0.2)
         self.servers: list[grpc.aio.Server] = []
@@ -95,7 +97,8 @@ class Loopback:
         """Until no Seat is held: Close travels, and is not answered."""
         async with asyncio.timeout(10):
             while self.seats:
-                await asyncio.sleep(0.005)  # a real socket is between us; the deadline is the assertion
+                self.changed.clear()
+                await self.changed.wait()
 
 
 class ClientOf(Client):

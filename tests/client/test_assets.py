@@ -17,6 +17,10 @@ def ref(name: str, data: bytes) -> AssetRef:
     return AssetRef(name, hashlib.sha256(data).hexdigest(), len(data))
 
 
+def files_in(directory: Path) -> list[Path]:
+    return [path for path in directory.rglob("*") if path.is_file()]
+
+
 class Shelf:
     """What a peer hands out; counts."""
 
@@ -53,7 +57,7 @@ async def test_other_bytes_than_promised_are_not_kept(tmp_path: Path):
     shelf.files["tokenizer.json"] = b"wrong"
     with pytest.raises(BadRequest, match="digest"):
         await AssetStore(tmp_path, 1 << 20).collect(shelf.refs, shelf.fetch)
-    assert not [p for p in tmp_path.rglob("*") if p.is_file()]
+    assert not files_in(tmp_path)
 
 
 async def test_only_what_clients_have_a_use_for_is_asked_for(tmp_path: Path):
@@ -79,7 +83,7 @@ async def test_a_failing_peer_leaves_no_half_written_file(tmp_path: Path):
 
     with pytest.raises(DeadLink):
         await AssetStore(tmp_path, 1 << 20).collect(Shelf(tokenizer_json=b"{}").refs, gone)
-    assert not [p for p in tmp_path.rglob("*") if p.is_file()]
+    assert not files_in(tmp_path)
 
 
 async def test_the_longest_unused_sets_go_when_the_bound_is_passed(tmp_path: Path):

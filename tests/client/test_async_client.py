@@ -1,4 +1,4 @@
-"""A prompt goes in at one end and text comes out at the other: real Links to hash peers, without weights and without a DHT."""
+"""A prompt goes in and text comes out: real Links to hash peers, without weights and without a DHT."""
 
 from __future__ import annotations
 

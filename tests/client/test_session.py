@@ -1,4 +1,4 @@
-"""Promise 1, exhaustively, on a fake swarm: whatever happens to whichever peer at whichever message, the tokens are the same."""
+"""Promise 1 on a fake swarm: whatever happens to whichever peer at whichever message, the tokens are the same."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -37,7 +38,7 @@ PENALISED = SamplingParams(temperature=0.7, seed=5, repetition_penalty=1.2, pres
 
 
 def five(**options: int) -> FakeSwarm:
-    """Three peers that overlap and two spares, as in the issue's scenario."""
+    """Three peers that overlap, and two spares."""
     spans = [(0, 3), (2, 4), (4, 6), (0, 4), (2, 6)]
     return FakeSwarm(*(FakePeer(n, *span, **options) for n, span in enumerate(spans, 1)))
 
@@ -49,7 +50,7 @@ def first_three(config: ClientConfig | None = None) -> ClientConfig:
 async def tokens_of(
     swarm: FakeSwarm, *, sampling: SamplingParams | None = None, budget: Budget | None = None
 ) -> tuple[list[int], int]:
-    """The tokens and the fail-overs of one Session that prefers the first three peers; everything is given back after."""
+    """The tokens and the fail-overs of one Session that prefers the first three peers; all is given back after."""
     budget = budget or Budget(1 << 30)
     session = swarm.session(new=NEW, config=first_three(), sampling=sampling, budget=budget)
     tokens = await run(session, NEW)
@@ -71,9 +72,7 @@ async def number_of_events() -> int:
 @pytest.mark.parametrize("chunk", [1, 7, 16, 100])
 async def test_neither_cuts_nor_chunks_change_a_token(cuts: tuple[int, ...], chunk: int):
     borders = (0, *cuts, BLOCKS)
-    peers = [
-        FakePeer(n, a, b, max_chunk_tokens=16) for n, (a, b) in enumerate(zip(borders, borders[1:], strict=False), 1)
-    ]
+    peers = [FakePeer(n, a, b, max_chunk_tokens=16) for n, (a, b) in enumerate(pairwise(borders), 1)]
     swarm = FakeSwarm(*peers)
     session = swarm.session(config=ClientConfig(prefill_chunk=chunk))
     assert await run(session) == await undisturbed()
@@ -212,8 +211,8 @@ async def test_an_answer_that_is_not_the_wanted_one_costs_the_peer_its_seat(kind
 
 
 FAULTS: list[Fault] = [
-    Internal("oops"), BadNumbers("NaN"), Draining("leaving"), NoSeat("expired"), Refused("full", 0.5), Refused("never"), StaleEpoch("old"),
-    WrongModel("other"), DeadLink("gone"),
+    Internal("oops"), BadNumbers("NaN"), Draining("leaving"), NoSeat("expired"), Refused("full", 0.5), Refused("never"),
+    StaleEpoch("old"), WrongModel("other"), DeadLink("gone"),
 ]  # fmt: skip
 
 
@@ -299,10 +298,14 @@ async def test_missing_blocks_end_in_an_error_that_names_them_and_keeps_the_toke
     swarm.at[24] = lambda _: swarm.peers[f"{2:032x}"].kill()
     session = swarm.session()
     tokens: list[int] = []
+
+    async def read() -> None:
+        while True:
+            tokens.append((await session.next()).token_id)
+
     async with session:
         with pytest.raises(NoRoute) as caught:
-            while True:
-                tokens.append((await session.next()).token_id)
+            await read()
     assert 0 < len(tokens) < NEW
     assert caught.value.missing == (Span(3, 4),)
     assert caught.value.token_ids == tuple(tokens) == tuple((await undisturbed())[: len(tokens)])

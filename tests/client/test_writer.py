@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 
@@ -80,8 +79,8 @@ def test_logprobs_are_there_where_they_were_wanted_and_json_has_exactly_the_prom
     assert result.logprobs is not None and [entry.token_id for entry in result.logprobs] == list(result.token_ids)
     fields = json.loads(json.dumps(result.as_json()))
     assert list(fields) == [
-        "text", "token_ids", "logprobs", "finish_reason", "prompt_tokens", "completion_tokens", "ttft_s", "tokens_per_s",
-        "route", "failovers",
+        "text", "token_ids", "logprobs", "finish_reason", "prompt_tokens", "completion_tokens",
+        "ttft_s", "tokens_per_s", "route", "failovers",
     ]  # fmt: skip
     assert fields["route"] == [Leg(peer=f"{1:032x}", blocks=[0, 6])]
     token_id = result.token_ids[0]

@@ -1,4 +1,4 @@
-"""A tokenizer of exactly 1000 tokens: the 256 bytes, 743 pairs of letters, and <|end|>, so half letters and merges both occur."""
+"""A tokenizer of 1000 tokens: 256 bytes, 743 pairs of letters, <|end|>. So half letters and merges both occur."""
 
 from __future__ import annotations
 

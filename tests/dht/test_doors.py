@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from dht.doors import KNOCK_EVERY_S, Door, Doors
+from dht.doors import KNOCK_EVERY_S, LONELY_KNOCK_S, Door, Doors
 from swarm.clock import VirtualClock
 from swarm.errors import SwarmUnreachable
 from tests.support.swarm import settle
@@ -76,6 +76,15 @@ async def test_a_neighbour_is_not_knocked_at_and_a_shut_door_not_too_often():
     house.doors.knock()
     await settle()
     assert house.asked == ["b", "a", "b"]
+
+
+async def test_who_is_lonely_may_knock_more_often():
+    house = House("a")
+    house.doors.knock()
+    house.clock.advance(LONELY_KNOCK_S)
+    assert house.doors.knock() == []
+    assert len(house.doors.knock(LONELY_KNOCK_S)) == 1
+    await settle()
 
 
 async def test_after_a_restart_every_door_is_tried_at_once():

@@ -1,0 +1,103 @@
+"""Links over real sockets: shared, replaced when dead, checked for who answers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from client.config import ClientConfig
+from client.links import Links
+from swarm.clock import SystemClock
+from swarm.errors import DeadLink, Fault, WrongModel
+from tests.client.loopback import Loopback
+
+
+@pytest.fixture
+async def swarm(tmp_path: Path) -> AsyncIterator[Loopback]:
+    async with Loopback([(0, 6), (0, 6)], tmp_path) as loopback:
+        yield loopback
+
+
+@pytest.fixture
+async def links() -> AsyncIterator[Links]:
+    made = Links(ClientConfig(step_timeout_s=20.0, dial_timeout_s=20.0, probe_timeout_s=10.0), SystemClock())
+    yield made
+    await made.close()
+
+
+async def test_many_callers_share_one_link(swarm: Loopback, links: Links):
+    peer = swarm.peers[0].peer.info
+    got = await asyncio.gather(*(links.get(peer) for _ in range(10)))
+    assert len(set(map(id, got))) == 1 and swarm.peers[0].links == 1
+    assert await links.get(peer) is got[0]
+
+
+async def test_one_caller_who_gives_up_does_not_disturb_the_others(swarm: Loopback, links: Links):
+    peer = swarm.peers[0].peer.info
+    first, second = asyncio.create_task(links.get(peer)), asyncio.create_task(links.get(peer))
+    await asyncio.sleep(0)
+    first.cancel()
+    assert (await second).alive
+    assert first.cancelled()
+
+
+async def test_a_dead_link_is_replaced_when_asked_for(swarm: Loopback, links: Links):
+    peer = swarm.peers[0].peer.info
+    first = await links.get(peer)
+    await first.close()
+    second = await links.get(peer)
+    assert second is not first and second.alive
+
+
+async def test_nobody_at_the_address_is_a_dead_link_every_time(swarm: Loopback, links: Links):
+    peer = swarm.peers[0].peer.info
+    await swarm.stop(0)
+    for _ in range(2):
+        with pytest.raises(DeadLink, match="refused"):
+            await links.get(peer)
+    assert not await links.responsive(peer)
+
+
+async def test_somebody_else_at_the_address_is_not_taken_for_the_peer(swarm: Loopback, links: Links):
+    impostor = replace(swarm.peers[0].peer.info, address=swarm.peers[1].peer.info.address)
+    with pytest.raises(WrongModel, match="was expected"):
+        await links.get(impostor)
+    with pytest.raises(WrongModel, match="was expected"):
+        await links.info(impostor, 20.0)
+
+
+async def test_a_restarted_peer_gets_a_new_link_and_the_old_one_is_closed(swarm: Loopback, links: Links):
+    peer = swarm.peers[0].peer.info
+    old = await links.get(peer)
+    new = await links.get(replace(peer, instance=peer.instance + 1))
+    assert new is not old and new.alive and not old.alive
+
+
+async def test_a_caller_whose_dialling_is_overtaken_hears_a_fault_and_is_not_cancelled(swarm: Loopback, links: Links):
+    peer = swarm.peers[0].peer.info
+    overtaken = asyncio.create_task(links.get(peer))
+    await asyncio.sleep(0)
+    await links.get(replace(peer, instance=peer.instance + 1))
+    with pytest.raises(Fault):
+        await overtaken
+
+
+async def test_a_probe_takes_its_time_and_says_how_long(swarm: Loopback, links: Links):
+    peer = swarm.peers[0].peer.info
+    assert 0 < await links.probe(peer) < 20
+    assert await links.responsive(peer)
+
+
+async def test_closing_closes_every_link_even_one_being_dialled(swarm: Loopback, links: Links):
+    first, second = (each.peer.info for each in swarm.peers)
+    link = await links.get(first)
+    dialling = asyncio.create_task(links.get(second))
+    await asyncio.sleep(0)
+    await links.close()
+    assert not link.alive
+    with pytest.raises(Fault):
+        await dialling

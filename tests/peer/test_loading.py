@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from peer.config import PeerConfig
+from peer.loading import Abandoned, load, open_checkpoint
+from peer.runner import Runner
+from swarm.errors import ModelNotFound
+from swarm.span import Span
+from tests.support import tiny
+
+
+def test_a_checkpoint_is_understood_before_any_block_is_loaded(tmp_path: Path):
+    checkpoint = open_checkpoint(PeerConfig(model=str(tiny.directory()), cache=tmp_path))
+    assert (checkpoint.ref, checkpoint.config.hidden_size) == (tiny.ref(), 64)
+    assert {asset.name for asset in checkpoint.assets} == {"config.json", "generation_config.json"}
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_loading_reports_its_progress_and_ends_with_a_runner(tmp_path: Path):
+    config = PeerConfig(model=str(tiny.directory()), cache=tmp_path)
+    heard: list[tuple[int, int]] = []
+    runner = load(open_checkpoint(config), Span(1, 3), config, 4, lambda *done: heard.append(done), threading.Event())
+    assert isinstance(runner, Runner)
+    assert heard and heard[-1][0] == heard[-1][1]
+
+
+def test_loading_can_be_abandoned(tmp_path: Path):
+    config = PeerConfig(model=str(tiny.directory()), cache=tmp_path)
+    abandon = threading.Event()
+    abandon.set()
+    with pytest.raises(Abandoned):
+        load(open_checkpoint(config), Span(0, 4), config, 4, lambda done, total: None, abandon)
+
+
+def test_a_model_that_is_not_there_is_not_found(tmp_path: Path):
+    with pytest.raises(ModelNotFound):
+        open_checkpoint(PeerConfig(model=str(tmp_path / "none"), cache=tmp_path))
