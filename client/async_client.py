@@ -94,8 +94,9 @@ class AsyncClient:
     async def close(self) -> None:
         """Leave the swarm. Sessions that still run lose their Links. Twice is once."""
         self._closed = True
-        self._connection = None
-        await self._closers.aclose()
+        async with self._connecting:
+            self._connection = None
+            await self._closers.aclose()
 
     async def served(self) -> Served:
         """The model that this client talks to: joins the swarm if that was not done yet."""
@@ -110,7 +111,7 @@ class AsyncClient:
 
         If one of a list fails the others are given up, and its error is raised.
         """
-        if not isinstance(prompt, str) and not all(isinstance(token_id, int) for token_id in prompt):
+        if isinstance(prompt, list | tuple) and not all(isinstance(token_id, int) for token_id in prompt):
             streams = [self.stream(one, **options) for one in prompt]  # type: ignore[arg-type]
             return await _all(last(stream) for stream in streams)
         return await last(self.stream(prompt, **options))  # type: ignore[arg-type]
@@ -118,6 +119,8 @@ class AsyncClient:
     def stream(self, prompt: Prompt, **options: Unpack[Options]) -> AsyncGenerator[Piece | Result, None]:
         """Pieces as they come, then the Result. Bad options raise at once; closing it early gives the Seats back."""
         read_options(options)
+        if not isinstance(prompt, str | list | tuple):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise UsageError(f"a prompt is text or a list of token ids, not {type(prompt).__name__}")
 
         async def encode(served: Served) -> tuple[int, ...]:
             return served.codec.encode(prompt) if isinstance(prompt, str) else tuple(prompt)

@@ -36,8 +36,7 @@ class ClientConfig:
 
     patience_s: float = 10.0  # how long Blocks may be missing before a Session gives up
     admission_timeout_s: float = 120.0  # how long a Session that holds nothing waits for free Seats
-    max_repairs: int = 64  # of one Session …
-    max_repairs_per_token: int = 8  # … and between two tokens of it
+    max_repairs: int = 32  # Hops that may fail one Session between two of its tokens
 
     journal_bytes: int = 512 << 20  # hidden states kept for replay, of all Sessions together
     assets_dir: Path = field(default_factory=default_assets_dir)
@@ -56,7 +55,7 @@ class ClientConfig:
             value: float = getattr(self, name)
             if not (math.isfinite(value) and value > 0):
                 raise UsageError(f"{name} must be a positive number of seconds, not {value}")
-        for name in ("max_concurrent", "max_new_tokens", "prefill_chunk", "max_repairs", "max_repairs_per_token"):
+        for name in ("max_concurrent", "max_new_tokens", "prefill_chunk", "max_repairs"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} must be at least 1, not {getattr(self, name)}")
         if min(self.journal_bytes, self.assets_bytes) < 0:

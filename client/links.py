@@ -43,7 +43,8 @@ class Links:
         """A live Link to ``peer``. Callers share one dialling; one that is cancelled does not disturb the others."""
         line = self._line(peer)
         if line.link is not None and not line.link.alive:
-            line = self._renewed(peer)
+            self._drop(peer, line)  # its channel too: that may be waiting out a back-off
+            line = self._line(peer)
         if line.link is not None:
             return line.link
         if line.dialling is None:
@@ -60,7 +61,13 @@ class Links:
 
     async def info(self, peer: PeerInfo, timeout_s: float) -> Info:
         """What ``peer`` says of itself now. Raises a Fault, WrongModel when somebody else answers at its address."""
-        info = await self._line(peer).connection.info(timeout_s)
+        line = self._line(peer)
+        try:
+            info = await line.connection.info(timeout_s)
+        except Fault:
+            if line.link is None and line.dialling is None:
+                self._drop(peer, line)  # nobody talks to it: what is kept is for the living
+            raise
         if (info.peer.peer_id, info.peer.model.fingerprint) != (peer.peer_id, peer.model.fingerprint):
             raise WrongModel(
                 f"{peer.address} is {info.peer} of {info.peer.model.name}, {peer} of {peer.model.name} was expected"
@@ -98,10 +105,10 @@ class Links:
             self._lines[key] = _Line(Connection(peer.address))
         return self._lines[key]
 
-    def _renewed(self, peer: PeerInfo) -> _Line:
-        """A fresh channel too: the old one may be waiting out a back-off."""
-        self._shut(self._lines.pop((peer.peer_id, peer.instance, peer.address)))
-        return self._line(peer)
+    def _drop(self, peer: PeerInfo, line: _Line) -> None:
+        key = (peer.peer_id, peer.instance, peer.address)
+        if self._lines.get(key) is line:
+            self._shut(self._lines.pop(key))
 
     async def _dial(self, line: _Line, peer: PeerInfo) -> Link:
         try:
@@ -112,8 +119,7 @@ class Links:
             line.link = link
             return link
         except Fault:
-            if self._lines.get((peer.peer_id, peer.instance, peer.address)) is line:
-                self._shut(self._lines.pop((peer.peer_id, peer.instance, peer.address)))
+            self._drop(peer, line)
             raise
         finally:
             line.dialling = None

@@ -23,7 +23,7 @@ from swarm.view import SwarmView
 
 FIRST_BACKOFF_S = 1.0  # doubled at every failure of the same peer
 MAX_BACKOFF_S = 16.0
-DRAINING_S = 60.0
+MOVED_S = 60.0  # for what it announced to be replaced by what it is now
 FIRST_POLL_S = 0.1  # doubled up to the following
 MAX_POLL_S = 1.0
 UNLOVED_S = 60.0  # of round trip that a peer outside config.prefer seems to have more
@@ -53,13 +53,16 @@ class Grudge:
 
 
 class Pathfinder:
-    """One Session's. ``failures`` counts what went wrong since the last ``relieve``."""
+    """One Session's. ``failures`` counts what went wrong since the last ``relieve``.
 
-    def __init__(self, scout: Scout, profile: str, kv_tokens: int, config: ClientConfig, clock: Clock):
+    ``pace``, in [0, 1), differs from Session to Session, so that those who wait for the same Pages do not ask in step.
+    """
+
+    def __init__(self, scout: Scout, profile: str, kv_tokens: int, config: ClientConfig, clock: Clock, pace: float):
         self.failures = 0
         self.last_fault: Fault | None = None
         self._scout, self._profile, self._kv_tokens = scout, profile, kv_tokens
-        self._config, self._clock = config, clock
+        self._config, self._clock, self._pace = config, clock, pace
         self._grudges: dict[str, Grudge] = {}
         self._since: float | None = None  # when the present outage began
         self._relieved: Sequence[Hop] = ()
@@ -81,18 +84,19 @@ class Pathfinder:
         backoff_s = min(FIRST_BACKOFF_S * 2 ** (failures - 1), MAX_BACKOFF_S)
         full = isinstance(fault, Refused) and fault.retry_after_s is not None
         match fault:
-            case Refused(retry_after_s=None) | WrongModel():
+            case Refused(retry_after_s=None):
                 backoff_s = float("inf")
             case Refused(retry_after_s=float(retry_after_s)):
-                backoff_s = min(max(retry_after_s, FIRST_POLL_S), MAX_BACKOFF_S)
-            case Draining():
-                backoff_s = DRAINING_S
+                backoff_s = min(max(retry_after_s, FIRST_POLL_S), MAX_BACKOFF_S) * (1 + self._pace)
+            case Draining() | WrongModel():
+                backoff_s = MOVED_S
             case NoSeat() if failures == 1:
                 backoff_s = 0.0  # the Seat expired; the peer is well
             case _:
                 pass
         self._grudges[peer.peer_id] = Grudge(peer.instance, now + backoff_s, failures, full)
         self.last_fault = fault
+        self._relieved = ()
         if not isinstance(fault, Refused | NoSeat):
             self._scout.ban(peer, str(fault))
         self.failures += not full

@@ -60,12 +60,13 @@ class Session:
         self.failovers = 0  # Hops lost since the first Route stood
         self._request, self._lines, self._config = request, lines, config
         self._journal = Journal(request.prompt, budget)
-        self._paths = Pathfinder(scout, request.profile, request.kv_tokens, config, clock or SystemClock())
+        self._name = random_bytes(SESSION_BYTES - _SERIAL_BYTES)
+        pace = self._name[0] / 256
+        self._paths = Pathfinder(scout, request.profile, request.kv_tokens, config, clock or SystemClock(), pace)
         self._shape = Shape(request.hidden_size, request.vocab_size, config.wire)
         self._span = Span(0, request.model.num_blocks)
         self._lanes: list[Lane] = []
         self._epoch = 0
-        self._name = random_bytes(SESSION_BYTES - _SERIAL_BYTES)
         self._seats = 0  # taken so far
         self._hops: tuple[Hop, ...] = ()  # of the last whole Route
 

@@ -4,6 +4,7 @@ the PagePool's.
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,14 +17,15 @@ from swarm.span import Span
 class KVCache:
     """``k(block)`` and ``v(block)`` are [pages, PAGE_SIZE, kv_heads, head_dim], FP16 in c8 and FP32 in f32.
 
-    Memory is only touched where Pages are used: the operating system gives zeroed memory page by page.
+    Memory is only touched where Pages are used: numpy's zeros come from the operating system, page by page, where
+    torch's would be written at once.
     """
 
     def __init__(self, config: ModelConfig, span: Span, num_pages: int, profile: Profile):
-        dtype = torch.float16 if profile == "c8" else torch.float32
+        dtype = np.float16 if profile == "c8" else np.float32
         shape = (len(span), 2, num_pages, PAGE_SIZE, config.num_kv_heads, config.head_dim)
         self.span, self.num_pages = span, num_pages
-        self._store = torch.zeros(shape, dtype=dtype)
+        self._store = torch.from_numpy(np.zeros(shape, dtype))
 
     def k(self, block: int) -> Tensor:
         return self._store[block - self.span.start, 0]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from model.config import ModelConfig
+from peer.config import DEFAULT_KV_TOKENS
+from swarm.errors import UsageError
 
 ASSUMED_FREE_BYTES = 4 << 30  # where the system does not say
 
@@ -44,6 +46,15 @@ def blocks_that_fit(config: ModelConfig, profile: str, free: int) -> int:
     return max(1, min(config.num_blocks, free // 2 // block_bytes(config, profile)))
 
 
-def kv_tokens_that_fit(config: ModelConfig, profile: str, num_blocks: int, wanted: int, free: int) -> int:
-    """``wanted``, or what takes a quarter of the free memory; at least 1."""
-    return max(1, min(wanted, free // 4 // kv_bytes(config, profile, num_blocks)))
+def kv_tokens_that_fit(config: ModelConfig, profile: str, num_blocks: int, asked: int | None, free: int) -> int:
+    """``asked``, if the memory is there; else DEFAULT_KV_TOKENS or what takes a quarter of it, at least 1.
+
+    Raises UsageError where what is asked for cannot be had: a promised Page must not fail when it is first written.
+    """
+    token = kv_bytes(config, profile, num_blocks)
+    if asked is None:
+        return max(1, min(DEFAULT_KV_TOKENS, free // 4 // token))
+    if asked * token > free:
+        needed = f"{asked * token / 2**30:.1f} GiB for {num_blocks} blocks, {free / 2**30:.1f} GiB are free"
+        raise UsageError(f"--kv-tokens {asked} takes {needed}; up to {free // token} fit")
+    return asked

@@ -19,9 +19,8 @@ import structlog
 
 from peer.announcer import Announcer
 from peer.capacity import blocks_that_fit, free_bytes, kv_tokens_that_fit
-from peer.choice import given_span, lacking_span
 from peer.claim import Claim
-from peer.config import DEFAULT_KV_TOKENS, Address, PeerConfig
+from peer.config import Address, PeerConfig
 from peer.desk import Desk
 from peer.engine import Computing, Engine
 from peer.identity import Identity, load_identity
@@ -37,7 +36,9 @@ from peer.service import Service, asset_refs
 from proto.frames import Limits
 from proto.messages import Hello, Info
 from swarm.clock import Clock
+from swarm.errors import UsageError
 from swarm.peerinfo import ModelRef, PeerState
+from swarm.placement import choose_span
 from swarm.span import Span
 
 if TYPE_CHECKING:
@@ -140,10 +141,13 @@ class Serving:
     async def _span(self, checkpoint: Checkpoint, directory: Directory) -> Span:
         config, ref = self._config, checkpoint.ref
         if config.blocks is not None:
-            return given_span(config.blocks, ref)
+            if config.blocks.end > ref.num_blocks:
+                here = f"{ref.name}, which has {ref.num_blocks} blocks"
+                raise UsageError(f"--blocks {config.blocks} lies outside {here}; choose from 0:{ref.num_blocks}")
+            return config.blocks
         at_most = config.max_blocks or blocks_that_fit(checkpoint.config, config.profile, free_bytes())
         view = await directory.view(ref)
-        span = lacking_span(view, at_most)
+        span = choose_span(view, at_most)
         log.info("span chosen", blocks=str(span), at_most=at_most, peers=len(view.peers))
         return span
 
@@ -151,9 +155,7 @@ class Serving:
         from kernels.types import PAGE_SIZE
 
         config, model = self._config, checkpoint.config
-        wanted = config.kv_tokens
-        if wanted is None:
-            wanted = kv_tokens_that_fit(model, config.profile, len(span), DEFAULT_KV_TOKENS, free_bytes())
+        wanted = kv_tokens_that_fit(model, config.profile, len(span), config.kv_tokens, free_bytes())
         terms = Terms(
             checkpoint.ref,
             span,

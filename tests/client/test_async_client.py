@@ -178,6 +178,7 @@ async def test_one_bad_prompt_of_a_list_gives_up_the_others_and_frees_their_seat
     [
         ("", {}, "prompt is empty"),
         ([], {}, "prompt is empty"),
+        (None, {}, "a prompt is text or a list of token ids, not NoneType"),
         ([5, 1000], {}, r"token id 1000, the model has ids 0\.\.999"),
         ("x" * 1000, {}, "more than the model's 256 positions"),
         ("x", {"max_new_tokens": 300}, "1 tokens and 300 new ones is more than the model's 256 positions"),

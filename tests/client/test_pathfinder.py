@@ -18,7 +18,7 @@ def two(**options: int) -> FakeSwarm:
 
 
 def finder(swarm: FakeSwarm, **changes: object) -> Pathfinder:
-    return Pathfinder(swarm, "c8", 48, ClientConfig(**changes), swarm.clock)  # type: ignore[arg-type]
+    return Pathfinder(swarm, "c8", 48, ClientConfig(**changes), swarm.clock, 0.25)  # type: ignore[arg-type]
 
 
 async def chosen(paths: Pathfinder) -> int:

@@ -1,4 +1,6 @@
-"""Attention against the walk of its docstring, one row, one head and one Page at a time; and everything that must not matter to it."""
+"""Attention against the walk of its docstring, one row, one head and one Page at a time; and everything that must not
+matter to it.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The definition against naive twins: one row, one output, one group at a time, in Python integers and numpy scalars."""
+"""The definition against naive twins: one row, output and group at a time, in Python integers and numpy scalars."""
 
 from __future__ import annotations
 

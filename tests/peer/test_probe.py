@@ -15,14 +15,14 @@ from tests.support.seats import terms
 
 
 class SlowRunner(FakeRunner):
-    """Takes 0.8 s a step, and much longer for the first one."""
+    """Takes 0.2, 0.4, 0.6, … seconds for its steps, and much longer for the first one."""
 
     def __init__(self, clock: VirtualClock):
         super().__init__()
         self._clock = clock
 
     def run(self, works):
-        self._clock.advance(0.8 if self.batches else 30.0)
+        self._clock.advance(0.2 * len(self.batches) or 30.0)
         return super().run(works)
 
 
@@ -34,7 +34,7 @@ async def test_the_median_step_is_shared_out_among_the_blocks_and_the_seat_given
         Engine(Scheduler(prefill_tokens=8, max_decodes=8)),
         SlowRunner(clock),
     )
-    assert await measure_block_s(seats, engine, runner, 2, clock) == pytest.approx(0.8 / len(span))
+    assert await measure_block_s(seats, engine, runner, 2, clock) == pytest.approx(0.6 / len(span))
     assert len(runner.batches) == WARM_UP_STEPS + MEASURED_STEPS
     assert (pool.used, len(seats)) == (0, 0)
     engine.close()

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 
 import pytest
+import torch
 
 from peer.runner import Runner
 from peer.scheduler import Work
@@ -16,11 +17,12 @@ from tests.support import tiny
 
 PROMPT = (5, 17, 99, 3, 64, 8, 8, 31, 100, 42)
 OTHER = (1, 2, 3, 4, 5, 6, 7)
+Drawn = tuple[int, float | None]
 NAN = b"\x00\x00\xc0\x7f"
 
 
 def seat(span: Span = tiny.ALL, pages: tuple[int, ...] = (0, 1), **changes: object) -> Seat:
-    sampling = SamplingParams() if span.end == 4 else None
+    sampling = SamplingParams(logprobs=0) if span.end == 4 else None
     request = Open("f" * 32, "c8", span, 64, len(PROMPT), sampling=sampling)
     request = dataclasses.replace(request, **changes)  # type: ignore[arg-type]
     return Seat(bytes(16), 0, 0, request, pages, max_chunk_tokens=64, lease_s=60.0, now=0.0)
@@ -49,20 +51,20 @@ def run(runner: Runner, *works: Work[Seat]) -> list[Answer | Fault]:
     return answers
 
 
-def generate(runner: Runner, one: Seat, prompt: Sequence[int], count: int) -> list[int]:
-    """Token ids in, token ids out, one peer alone."""
+def generate(runner: Runner, one: Seat, prompt: Sequence[int], count: int) -> list[Drawn]:
+    """Token ids in, tokens out, one peer alone."""
     answer = run(runner, token_chunk(one, prompt))[0]
-    ids: list[int] = []
+    drawn: list[Drawn] = []
     while isinstance(answer, Token):
-        ids.append(answer.token_id)
-        if len(ids) == count:
-            return ids
-        answer = run(runner, token_chunk(one, [ids[-1]]))[0]
+        drawn.append((answer.token_id, answer.logprob))
+        if len(drawn) == count:
+            return drawn
+        answer = run(runner, token_chunk(one, [answer.token_id]))[0]
     raise AssertionError(answer)
 
 
 @pytest.fixture(scope="module")
-def alone() -> list[int]:
+def alone() -> list[Drawn]:
     """What one Seat generates when nobody else is there."""
     return generate(Runner(tiny.span_model()), seat(), PROMPT, 6)
 
@@ -82,29 +84,29 @@ def test_each_want_gets_its_kind_of_answer():
     assert isinstance(token, Token) and (token.step, token.position) == (0, 10)
 
 
-def test_chunking_does_not_change_the_answer(alone: list[int]):
+def test_chunking_does_not_change_the_answer(alone: list[Drawn]):
     runner, one = Runner(tiny.span_model()), seat()
     assert run(runner, token_chunk(one, PROMPT[:3], Want.NOTHING)) == [Done(0)]
     assert generate(runner, one, PROMPT[3:], 6) == alone
 
 
-def test_strangers_in_the_batch_do_not_change_the_answer(alone: list[int]):
+def test_strangers_in_the_batch_do_not_change_the_answer(alone: list[Drawn]):
     runner = Runner(tiny.span_model())
     mine, theirs = seat(pages=(3, 7)), seat(pages=(1, 0))
-    first, _ = run(runner, token_chunk(mine, PROMPT), token_chunk(theirs, OTHER))
-    ids = [first.token_id] if isinstance(first, Token) else []
-    while len(ids) < 6:
-        _, answer = run(runner, token_chunk(theirs, [9, 9], Want.NOTHING), token_chunk(mine, [ids[-1]]))
+    answer, _ = run(runner, token_chunk(mine, PROMPT), token_chunk(theirs, OTHER))
+    drawn: list[Drawn] = []
+    while len(drawn) < 6:
         assert isinstance(answer, Token)
-        ids.append(answer.token_id)
-    assert ids == alone
+        drawn.append((answer.token_id, answer.logprob))
+        _, answer = run(runner, token_chunk(theirs, [9, 9], Want.NOTHING), token_chunk(mine, [answer.token_id]))
+    assert drawn == alone
 
 
-def through(runners: Sequence[Runner], seats: Sequence[Seat], prompt: Sequence[int], count: int) -> list[int]:
+def through(runners: Sequence[Runner], seats: Sequence[Seat], prompt: Sequence[int], count: int) -> list[Drawn]:
     """As ``generate``, along a Route."""
-    ids: list[int] = []
+    drawn: list[Drawn] = []
     feed: Sequence[int] = prompt
-    while len(ids) < count:
+    while len(drawn) < count:
         work = token_chunk(seats[0], feed, Want.HIDDEN)
         for runner, one in zip(runners[:-1], seats[1:], strict=True):
             (answer,) = run(runner, work)
@@ -112,9 +114,9 @@ def through(runners: Sequence[Runner], seats: Sequence[Seat], prompt: Sequence[i
             work = hidden_chunk(one, answer.hidden, Want.TOKEN if one is seats[-1] else Want.HIDDEN)
         (token,) = run(runners[-1], work)
         assert isinstance(token, Token)
-        ids.append(token.token_id)
+        drawn.append((token.token_id, token.logprob))
         feed = [token.token_id]
-    return ids
+    return drawn
 
 
 @pytest.mark.parametrize("wire", list(WireDType))
@@ -142,11 +144,15 @@ def test_seats_that_use_different_parts_of_the_span_share_a_batch_and_get_the_bi
     assert len({answer.hidden.data for answer in apart if isinstance(answer, Chunk) and answer.hidden}) == 4
 
 
-def test_a_bf16_session_does_not_round_its_neighbour(alone: list[int]):
+def test_a_bf16_session_does_not_round_its_neighbour(alone: list[Drawn]):
     runner = Runner(tiny.span_model())
     mine, coarse = seat(pages=(0, 1)), seat(pages=(2, 3), wire=WireDType.BF16)
     first, _ = run(runner, token_chunk(mine, PROMPT), token_chunk(coarse, PROMPT))
-    assert isinstance(first, Token) and first.token_id == alone[0]
+    assert isinstance(first, Token) and (first.token_id, first.logprob) == alone[0]
+
+
+def test_a_bf16_session_has_its_own_bits(alone: list[Drawn]):
+    assert generate(Runner(tiny.span_model()), seat(wire=WireDType.BF16), PROMPT, 6) != alone
 
 
 def test_nan_faults_its_own_seat_only_and_its_pages_are_safe_for_the_next_tenant():
@@ -165,6 +171,27 @@ def test_nan_faults_its_own_seat_only_and_its_pages_are_safe_for_the_next_tenant
     assert run(runner, hidden_chunk(seat(span, pages=(1,)), good, Want.TOKEN)) == expected
 
 
+class Failing:
+    """A model whose Blocks turn every row that holds a 7 into NaN."""
+
+    def embed(self, token_ids: Sequence[int]) -> torch.Tensor:
+        return torch.tensor(token_ids, dtype=torch.float32).view(-1, 1).repeat(1, 64)
+
+    def run(self, span: Span, x: torch.Tensor, seats: object, rounded: object) -> torch.Tensor:
+        return torch.where(x == 7, torch.nan, x)
+
+    def logits(self, x: torch.Tensor) -> torch.Tensor:
+        return x
+
+
+@pytest.mark.parametrize("want", list(Want))
+def test_numbers_that_go_bad_on_the_way_fault_their_seat_whatever_it_wants(want: Want):
+    runner = Runner(Failing())  # type: ignore[arg-type]
+    good, bad = run(runner, token_chunk(seat(), [1, 2], want), token_chunk(seat(), [1, 7], want))
+    assert not isinstance(good, Fault)
+    assert isinstance(bad, BadNumbers)
+
+
 def test_sampling_is_keyed_by_seed_and_position():
     params = SamplingParams(temperature=1.5, seed=7)
     first = generate(Runner(tiny.span_model()), seat(sampling=params), PROMPT, 6)
@@ -175,13 +202,13 @@ def test_sampling_is_keyed_by_seed_and_position():
 
 def test_penalties_see_what_was_sampled_here():
     params = SamplingParams(presence_penalty=2.0, frequency_penalty=2.0, repetition_penalty=50.0)
-    ids = generate(Runner(tiny.span_model()), seat(sampling=params, history=PROMPT), PROMPT, 12)
+    ids = [token for token, _ in generate(Runner(tiny.span_model()), seat(sampling=params, history=PROMPT), PROMPT, 12)]
     assert len(set(ids)) == len(ids), "nothing is said twice under such penalties"
     assert not set(ids) & set(PROMPT)
 
 
 def test_logprobs_come_on_demand():
-    (plain,) = run(Runner(tiny.span_model()), token_chunk(seat(), PROMPT))
+    (plain,) = run(Runner(tiny.span_model()), token_chunk(seat(sampling=SamplingParams()), PROMPT))
     (asked,) = run(Runner(tiny.span_model()), token_chunk(seat(sampling=SamplingParams(logprobs=3)), PROMPT))
     assert isinstance(plain, Token) and isinstance(asked, Token)
     assert (plain.logprob, plain.top) == (None, ())

@@ -167,6 +167,7 @@ def test_logs_are_json_on_stderr_and_stdout_has_one_line(peer: PeerProcess):
         ("--blocks 3", 2, "write start:end"),
         ("--blocks 0:9", 2, "--blocks 0:9 lies outside tiny, which has 4 blocks; choose from 0:4"),
         ("--revision main", 2, "--revision"),
+        ("--kv-tokens 999999999999", 2, "GiB are free; up to"),
         (f"--join /ip4/127.0.0.1/tcp/9/p2p/{NOBODY}", 4, "cannot join"),
         ("--join /ip4/127.0.0.1/tcp/9", 2, "/p2p/"),
         ("--model /nowhere/at-all", 3, "/nowhere/at-all"),

@@ -1,0 +1,97 @@
+"""What the command lines share: errors in one line, and nothing but text where no person is looking."""
+
+from __future__ import annotations
+
+import argparse
+import io
+
+import pytest
+
+from client.result import Leg, Piece, Result
+from client.sampling import Options
+from client.terminal import (
+    Progress,
+    add_sampling_options,
+    add_swarm_options,
+    command,
+    config_of,
+    options_of,
+    route_line,
+)
+from swarm.errors import ModelError, NoRoute, ShoalError, SwarmUnreachable, Timeout, UsageError
+
+ROUTE = [Leg(peer="a" * 32, blocks=[0, 3]), Leg(peer="b" * 32, blocks=[3, 6])]
+
+
+def parse(*arguments: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    add_swarm_options(parser)
+    add_sampling_options(parser)
+    return parser.parse_args(arguments)
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [(UsageError("x"), 2), (ModelError("x"), 3), (SwarmUnreachable("x"), 4), (NoRoute("x"), 4), (Timeout("x"), 5)],
+)
+def test_every_error_of_ours_is_one_line_and_its_status(
+    error: ShoalError, status: int, capsys: pytest.CaptureFixture[str]
+):
+    def body() -> int:
+        raise error
+
+    assert command(body) == status
+    assert capsys.readouterr() == ("", "shoal: x\n")
+
+
+def test_a_mistake_of_our_own_is_not_hidden():
+    def body() -> int:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        command(body)
+
+
+def test_every_option_of_the_python_call_is_one_of_the_command_line():
+    names = set(vars(parse())) - {"join", "model", "profile", "step_timeout", "patience"}
+    assert names == set(Options.__annotations__) - {"logprobs"}, "generate adds --logprobs"
+
+
+def test_options_arrive_as_given_and_the_rest_is_left_open():
+    options = options_of(parse("--temperature", "0.5", "--stop", "a", "--stop", "b", "--ignore-eos"))
+    given = {name: value for name, value in options.items() if value is not None}
+    assert given == {"temperature": 0.5, "stop": ["a", "b"], "ignore_eos": True}
+    assert config_of(parse("--step-timeout", "1.5")).step_timeout_s == 1.5
+
+
+def test_join_takes_several_addresses_in_either_way():
+    assert parse("--join", "a", "b", "--join", "c").join == ["a", "b", "c"]
+
+
+def test_a_route_reads_from_left_to_right():
+    assert route_line(ROUTE) == "aaaaaaaa[0:3] → bbbbbbbb[3:6]"
+
+
+class Screen(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def show(monkeypatch: pytest.MonkeyPatch, err: io.StringIO) -> str:
+    monkeypatch.setattr("sys.stderr", err)
+    monkeypatch.setattr("sys.stdout", io.StringIO())
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("TERM", "xterm")
+    with Progress() as progress:
+        progress.show(Piece("x", (1,), None, ROUTE, 1))
+        progress.summary(Result("x", (1,), None, "stop", 1, 1, 0.25, 4.0, ROUTE, 1, 0))
+    return err.getvalue()
+
+
+def test_a_person_sees_speed_route_and_fail_overs(monkeypatch: pytest.MonkeyPatch):
+    shown = show(monkeypatch, Screen())
+    assert "4.0 tokens/s" in shown and "1 fail-over" in shown and "[0:3] → bbbbbbbb[3:6]" in shown
+
+
+def test_a_file_sees_nothing(monkeypatch: pytest.MonkeyPatch):
+    assert show(monkeypatch, io.StringIO()) == ""

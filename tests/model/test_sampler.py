@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import math
+from collections import Counter
+
+import pytest
+import torch
+
+from model.sampler import draw
+from swarm.errors import BadNumbers
+from swarm.sampling import SamplingParams
+
+LOGITS = torch.tensor([1.0, 3.0, 2.0, -1.0, 0.5, 3.0])
+
+
+def random_logits(seed: int = 0, size: int = 500) -> torch.Tensor:
+    return torch.randn(size, generator=torch.Generator().manual_seed(seed)) * 3
+
+
+def tokens(logits: torch.Tensor, draws: int, **params: float) -> Counter[int]:
+    sampling = SamplingParams(**{"temperature": 1.0, **params})  # type: ignore[arg-type]
+    return Counter(draw(logits, sampling, position, (), 0).token_id for position in range(draws))
+
+
+def test_greedy_takes_the_largest_and_the_lowest_id_of_equals():
+    assert draw(LOGITS, SamplingParams(), 0, (), 0).token_id == 1
+    assert draw(-LOGITS, SamplingParams(), 0, (), 0).token_id == 3
+    assert draw(torch.zeros(9), SamplingParams(), 0, (), 0).token_id == 0
+
+
+def test_a_draw_depends_on_seed_and_position_alone():
+    logits = random_logits()
+    first = [draw(logits, SamplingParams(temperature=1.0, seed=5), p, (), 0).token_id for p in range(50)]
+    again = [draw(logits.clone(), SamplingParams(temperature=1.0, seed=5), p, (1, 2), 1).token_id for p in range(50)]
+    other = [draw(logits, SamplingParams(temperature=1.0, seed=6), p, (), 0).token_id for p in range(50)]
+    assert first == again and first != other and len(set(first)) > 3
+
+
+def test_some_draws_are_written_down():
+    """Whatever machine runs this draws the same."""
+    params = SamplingParams(temperature=0.9, top_p=0.97, seed=2**64 - 1)
+    logits = torch.arange(1000).float().mul(37).remainder(101).div(10)
+    assert [draw(logits, params, p, (), 0).token_id for p in (0, 1, 2, 3, 10**9)] == [939, 723, 988, 442, 155]
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
+def test_frequencies_are_the_softmax_at_that_temperature(temperature: float):
+    draws = 4000
+    counts = tokens(LOGITS, draws, temperature=temperature)
+    for token_id, p in enumerate((LOGITS / temperature).softmax(-1).tolist()):
+        assert abs(counts[token_id] / draws - p) < 4 * math.sqrt(p * (1 - p) / draws) + 1e-9
+
+
+def test_top_k_keeps_the_k_most_likely_and_of_equals_the_lowest_ids():
+    assert set(tokens(LOGITS, 300, top_k=1)) == {1}
+    assert set(tokens(LOGITS, 300, top_k=3)) == {1, 5, 2}
+    assert set(tokens(LOGITS, 3000, top_k=1000)) == set(range(6))
+
+
+def test_top_p_keeps_the_smallest_set_that_reaches_p():
+    probabilities = torch.tensor([0.5, 0.25, 0.125, 0.125])
+    logits = probabilities.log()
+    assert set(tokens(logits, 300, top_p=1e-9)) == {0}
+    assert set(tokens(logits, 300, top_p=0.49)) == {0}
+    assert set(tokens(logits, 300, top_p=0.6)) == {0, 1}
+    assert set(tokens(logits, 300, top_p=0.8)) == {0, 1, 2}
+    assert set(tokens(logits, 300, top_p=0.999)) == {0, 1, 2, 3}
+
+
+def test_top_p_counts_what_top_k_left():
+    logits = torch.tensor([0.4, 0.3, 0.2, 0.1]).log()
+    assert set(tokens(logits, 300, top_k=2, top_p=0.5)) == {0}  # 0.4 of 0.7 is enough
+    assert set(tokens(logits, 300, top_p=0.5)) == {0, 1}
+
+
+def test_min_p_is_relative_to_the_most_likely():
+    logits = torch.tensor([0.5, 0.26, 0.24]).log()
+    assert set(tokens(logits, 300, min_p=0.5)) == {0, 1}
+    assert set(tokens(logits, 300, min_p=1.0)) == {0}
+    assert set(tokens(torch.zeros(3), 300, min_p=1.0)) == {0, 1, 2}
+
+
+def test_extreme_logits_and_temperatures_draw_what_they_must():
+    spread = torch.tensor([-3e38, 3e38, 0.0])
+    for temperature in (1e-300, 1e-6, 1.0, 100.0):
+        assert set(tokens(spread, 5, temperature=temperature)) == {1}
+    assert len(tokens(torch.zeros(4), 100, temperature=1e-300)) == 4
+
+
+def test_the_repetition_penalty_is_transformers():
+    from transformers import RepetitionPenaltyLogitsProcessor
+
+    history = (1, 3, 3, 5)
+    theirs = RepetitionPenaltyLogitsProcessor(1.7)(torch.tensor([history]), LOGITS[None].clone())[0]
+    params = SamplingParams(repetition_penalty=1.7)
+    assert draw(LOGITS, params, 4, history, 4).token_id == int(theirs.argmax()) == 2
+
+
+def test_presence_and_frequency_count_the_answer_alone():
+    history = (1, 1, 1, 5, 5, 2)
+    assert draw(LOGITS, SamplingParams(presence_penalty=1.5), 6, history, 3).token_id == 1
+    assert draw(LOGITS, SamplingParams(presence_penalty=1.5), 6, history, 0).token_id == 1  # 1.5, as 5; lowest id
+    assert (
+        draw(LOGITS, SamplingParams(frequency_penalty=0.4), 6, history, 0).token_id == 5
+    )  # 3 - 0.8 > 3 - 1.2, 2 - 0.4
+    assert draw(LOGITS, SamplingParams(frequency_penalty=-1.0), 6, history, 3).token_id == 5
+
+
+def test_drawing_leaves_the_logits_alone():
+    logits = LOGITS.clone()
+    draw(logits, SamplingParams(temperature=0.7, repetition_penalty=2.0, frequency_penalty=1.0), 3, (1, 2, 5), 1)
+    assert torch.equal(logits, LOGITS)
+
+
+def test_logprobs_are_the_models_own_whatever_the_parameters():
+    logits = random_logits(3)
+    expected = logits.double().log_softmax(-1)
+    params = SamplingParams(temperature=0.3, top_k=5, repetition_penalty=1.5, logprobs=4, seed=9)
+    drawn = draw(logits, params, 7, (1, 2, 3), 2)
+    assert drawn.logprob == pytest.approx(expected[drawn.token_id].item(), abs=2e-6)
+    assert [index for index, _ in drawn.top] == expected.topk(4).indices.tolist()
+    assert [value for _, value in drawn.top] == pytest.approx(expected.topk(4).values.tolist(), abs=2e-6)
+
+
+def test_logprobs_are_absent_unless_asked_for():
+    assert draw(LOGITS, SamplingParams(), 0, (), 0).logprob is None
+    none_listed = draw(LOGITS, SamplingParams(logprobs=0), 0, (), 0)
+    assert none_listed.logprob is not None and none_listed.top == ()
+
+
+@pytest.mark.parametrize("poison", [math.nan, math.inf, -math.inf])
+def test_logits_that_are_not_numbers_are_refused(poison: float):
+    logits = LOGITS.clone()
+    logits[3] = poison
+    with pytest.raises(BadNumbers, match="position 12"):
+        draw(logits, SamplingParams(temperature=1.0), 12, (), 0)
