@@ -225,7 +225,7 @@ def machine() -> dict[str, str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description="Held-out perplexity of c8 against f32.")
     parser.add_argument("--model", type=Path, default=SAMPLE)
     parser.add_argument("--tokens", type=int, default=20000, help="measure on so many (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the outliers' channels and factors")

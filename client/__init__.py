@@ -8,9 +8,10 @@ from client.config import ClientConfig
 from client.once import chat, generate, stream
 from client.result import Leg, Piece, Result, TokenLogprob
 from client.sampling import Options
+from client.stream import AsyncStream, Stream
 from client.text import Message
 
 __all__ = [
-    "AsyncClient", "Client", "ClientConfig", "Leg", "Message", "Options", "Piece", "Result", "TokenLogprob",
-    "chat", "generate", "stream",
+    "AsyncClient", "AsyncStream", "Client", "ClientConfig", "Leg", "Message", "Options", "Piece", "Result", "Stream",
+    "TokenLogprob", "chat", "generate", "stream",
 ]  # fmt: skip

@@ -6,22 +6,24 @@ can only ever add what the client asked for by digest. The longest unused direct
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import logging
 import os
 import shutil
 import tempfile
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
+from model.assets import ASSET_NAMES  # whatever else a peer may list is not even asked for
 from proto.messages import AssetRef
-from swarm.errors import BadRequest
+from swarm.clock import Clock, SystemClock
+from swarm.errors import BadRequest, UsageError
 
-# What clients have a use for. Whatever else a peer may list is not even asked for.
-WANTED = (
-    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
-    "chat_template.jinja", "generation_config.json", "config.json",
-)  # fmt: skip
 MAX_SET_BYTES = 64 << 20
+IN_USE_S = 3600.0  # what was used within that time is not evicted: another process may be reading it
+
+log = logging.getLogger("shoal.assets")
 
 Fetch = Callable[[AssetRef], Awaitable[bytes]]
 
@@ -29,25 +31,38 @@ Fetch = Callable[[AssetRef], Awaitable[bytes]]
 class AssetStore:
     """A directory of such directories. One that cannot be written is replaced by a temporary one."""
 
-    def __init__(self, directory: Path, max_bytes: int):
+    def __init__(self, directory: Path, max_bytes: int, clock: Clock | None = None):
         self._directory = directory
+        self._clock = clock or SystemClock()
         self._max_bytes = max_bytes
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
 
     async def collect(self, refs: Sequence[AssetRef], fetch: Fetch) -> Path:
         """The directory with the wanted ones of ``refs``; only what is missing or damaged is fetched.
 
-        Raises BadRequest for a list or a file that is not what it claims, and whatever ``fetch`` raises.
+        Raises BadRequest for a list or a file that is not what it claims, whatever ``fetch`` raises, and UsageError
+        when the files can be written nowhere.
         """
-        wanted = sorted((ref for ref in refs if ref.name in WANTED), key=lambda ref: ref.name)
+        wanted = sorted((ref for ref in refs if ref.name in ASSET_NAMES), key=lambda ref: ref.name)
         total = sum(ref.size for ref in wanted)
         if total > MAX_SET_BYTES or len({ref.name for ref in wanted}) != len(wanted):
             raise BadRequest(
                 f"assets of {total} bytes in {len(wanted)} files, expected one of each name and at most {MAX_SET_BYTES}"
             )
         name = hashlib.sha256("\n".join(f"{ref.name} {ref.sha256}" for ref in wanted).encode()).hexdigest()[:32]
-        directory = self._writable() / name
-        directory.mkdir(exist_ok=True)
+        if self._temporary is None:
+            try:
+                return await self._fill(self._directory / name, wanted, fetch)
+            except OSError as error:
+                log.warning("the asset cache %s cannot be used, a temporary one serves: %s", self._directory, error)
+        try:
+            self._temporary = self._temporary or _temporary()
+            return await self._fill(Path(self._temporary.name) / name, wanted, fetch)
+        except OSError as error:
+            raise UsageError(f"the model's tokenizer files ({total} bytes) can be written nowhere: {error}") from error
+
+    async def _fill(self, directory: Path, wanted: Sequence[AssetRef], fetch: Fetch) -> Path:
+        os.makedirs(directory, exist_ok=True)
         for ref in wanted:
             path = directory / ref.name
             if not _is(path, ref):
@@ -63,28 +78,14 @@ class AssetStore:
         if self._temporary is not None:
             self._temporary.cleanup()
 
-    def _writable(self) -> Path:
-        if self._temporary is not None:
-            return Path(self._temporary.name)
-        try:
-            self._directory.mkdir(parents=True, exist_ok=True)
-            if os.access(self._directory, os.W_OK):
-                return self._directory
-        except OSError:
-            pass
-        self._temporary = tempfile.TemporaryDirectory(prefix="shoal-assets-", ignore_cleanup_errors=True)
-        return Path(self._temporary.name)
-
     def _evict(self, keep: Path) -> None:
-        sets = sorted(
-            (d for d in keep.parent.iterdir() if d.is_dir() and d != keep),
-            key=lambda d: d.stat().st_mtime,
-            reverse=True,
-        )
+        """Directories come and go while this looks: other processes use the same cache."""
         total = _bytes(keep)
-        for directory in sets:
+        for used_at, directory in sorted(_sets(keep.parent), reverse=True):
+            if directory == keep:
+                continue
             total += _bytes(directory)
-            if total > self._max_bytes:
+            if total > self._max_bytes and self._clock.wall() - used_at > IN_USE_S:
                 shutil.rmtree(directory, ignore_errors=True)
 
 
@@ -107,5 +108,24 @@ def _write(path: Path, data: bytes) -> None:
         raise
 
 
+def _temporary() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="shoal-assets-", ignore_cleanup_errors=True)
+
+
+def _sets(cache: Path) -> list[tuple[float, Path]]:
+    """When each directory was used last."""
+    found: list[tuple[float, Path]] = []
+    for directory in cache.iterdir():
+        with contextlib.suppress(OSError):
+            if directory.is_dir():
+                found.append((directory.stat().st_mtime, directory))
+    return found
+
+
 def _bytes(directory: Path) -> int:
-    return sum(file.stat().st_size for file in directory.iterdir() if file.is_file())
+    total = 0
+    with contextlib.suppress(OSError):
+        for file in directory.iterdir():
+            with contextlib.suppress(OSError):
+                total += file.stat().st_size
+    return total

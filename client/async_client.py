@@ -9,10 +9,9 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import re
+import importlib
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, Sequence
-from contextlib import AsyncExitStack, aclosing
+from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Any, Unpack, overload
 
@@ -22,41 +21,33 @@ from client.journal import Budget
 from client.links import Links
 from client.result import Piece, Result
 from client.sampling import Options, read_options
-from client.served import Served, choose_model, learn
+from client.served import Served, find_model, learn
 from client.session import Request, Session
+from client.stream import AsyncStream
 from client.text import Message, check_messages
 from client.watcher import Watcher
 from client.writer import Writer
 from dht.directory import Directory
 from proto.frames import Limits
+from swarm.address import SWARM_VARIABLE, read_swarm
 from swarm.clock import Clock, SystemClock
-from swarm.errors import NoRoute, SwarmError, UsageError
-from swarm.peerinfo import ModelRef
+from swarm.errors import NoRoute, ShoalError, UsageError
 
 Prompt = str | list[int] | tuple[int, ...]  # text, or token ids
 Prompts = list[str] | list[list[int]] | list[tuple[int, ...]] | tuple[str, ...]
 
 POLL_S = 0.5
 
-_MADDR = re.compile(r"/(?:ip4|ip6|dns|dns4|dns6)/[^/\s]+/tcp/\d{1,5}/p2p/[A-Za-z0-9]+")
+LONG_PROMPT = 4096  # letters; longer ones are tokenised beside the loop, for all Sessions share it
 
 
-def read_swarm(swarm: str | Sequence[str] | None) -> tuple[str, ...]:
-    """The addresses to join through; None means those in $SHOAL_SWARM, separated by commas or spaces.
-
-    Raises UsageError where there are none, or one that cannot be an address.
-    """
-    if swarm is None:
-        swarm = os.environ.get("SHOAL_SWARM", "")
-    addresses = tuple(swarm.replace(",", " ").split() if isinstance(swarm, str) else swarm)
+def join_addresses(swarm: str | Sequence[str] | None) -> tuple[str, ...]:
+    """The addresses to join through; None means those in $SHOAL_SWARM. Raises UsageError where there are none."""
+    addresses = read_swarm(swarm)
     if not addresses:
-        raise UsageError('no swarm is named; give an address that a peer prints under "join" (or set SHOAL_SWARM)')
-    for address in addresses:
-        if not _MADDR.fullmatch(address):
-            raise UsageError(
-                f"{address[:80]!r} is not a swarm address; expected one like "
-                '/ip4/203.0.113.7/tcp/31337/p2p/12D3Koo…, as peers print under "join"'
-            )
+        raise UsageError(
+            f'no swarm is named; give an address that a peer prints under "join" (or set {SWARM_VARIABLE})'
+        )
     return addresses
 
 
@@ -72,7 +63,7 @@ class AsyncClient:
         *, directory: Directory | None = None, clock: Clock | None = None,
     ):  # fmt: skip
         self.config = config or ClientConfig()
-        self._swarm = () if directory is not None else read_swarm(swarm)
+        self._swarm = () if directory is not None else join_addresses(swarm)
         self._model = model
         self._given_directory = directory
         self._clock = clock or SystemClock()
@@ -113,27 +104,29 @@ class AsyncClient:
         """
         if isinstance(prompt, list | tuple) and not all(isinstance(token_id, int) for token_id in prompt):
             streams = [self.stream(one, **options) for one in prompt]  # type: ignore[arg-type]
-            return await _all(last(stream) for stream in streams)
-        return await last(self.stream(prompt, **options))  # type: ignore[arg-type]
+            return await _all(stream.finish() for stream in streams)
+        return await self.stream(prompt, **options).finish()  # type: ignore[arg-type]
 
-    def stream(self, prompt: Prompt, **options: Unpack[Options]) -> AsyncGenerator[Piece | Result, None]:
-        """Pieces as they come, then the Result. Bad options raise at once; closing it early gives the Seats back."""
+    def stream(self, prompt: Prompt, **options: Unpack[Options]) -> AsyncStream:
+        """Pieces as they come. Bad options raise at once; closing it early gives the Seats back."""
         read_options(options)
         if not isinstance(prompt, str | list | tuple):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise UsageError(f"a prompt is text or a list of token ids, not {type(prompt).__name__}")
 
         async def encode(served: Served) -> tuple[int, ...]:
-            return served.codec.encode(prompt) if isinstance(prompt, str) else tuple(prompt)
+            if not isinstance(prompt, str):
+                return tuple(prompt)
+            if len(prompt) <= LONG_PROMPT:
+                return served.codec.encode(prompt)
+            return await asyncio.to_thread(served.codec.encode, prompt)
 
-        return self._run(encode, options)
+        return AsyncStream(self._run(encode, options))
 
     async def chat(self, messages: Sequence[Message], **options: Unpack[Options]) -> Result:
         """The answer to a conversation, by the model's own chat template."""
-        return await last(self.stream_chat(messages, **options))
+        return await self.stream_chat(messages, **options).finish()
 
-    def stream_chat(
-        self, messages: Sequence[Message], **options: Unpack[Options]
-    ) -> AsyncGenerator[Piece | Result, None]:
+    def stream_chat(self, messages: Sequence[Message], **options: Unpack[Options]) -> AsyncStream:
         """As ``stream``, for a conversation."""
         read_options(options)
         check_messages(messages)
@@ -141,11 +134,12 @@ class AsyncClient:
         async def encode(served: Served) -> tuple[int, ...]:
             return await asyncio.to_thread(served.codec.chat_prompt, messages)
 
-        return self._run(encode, options)
+        return AsyncStream(self._run(encode, options))
 
     async def _run(
         self, encode: Callable[[Served], Awaitable[tuple[int, ...]]], options: Options
     ) -> AsyncGenerator[Piece | Result, None]:
+        """Pieces, then the Result; before an error in mid-sentence the Result of what there was."""
         begun = self._clock.monotonic()
         served, watcher, links = await self._connected()
         wish = read_options(options, eos_token_ids=served.eos_token_ids, defaults=served.defaults)
@@ -166,8 +160,13 @@ class AsyncClient:
                     if writer.finish_reason is not None:
                         session.close()  # before the reader sees the end: it may not read on for a while
                     yield piece
-            except NoRoute as error:
-                error.text = writer.text_so_far
+            except ShoalError as error:
+                if session.token_ids:
+                    torso = writer.result(session.route, session.failovers)
+                    if isinstance(error, NoRoute):
+                        error.text = torso.text
+                    session.close()
+                    yield torso
                 raise
             yield writer.result(session.route, session.failovers)
 
@@ -187,7 +186,7 @@ class AsyncClient:
         if directory is None:
             directory = await _join(self._swarm)
             stack.push_async_callback(directory.close)
-        store = AssetStore(self.config.assets_dir, self.config.assets_bytes)
+        store = AssetStore(self.config.assets_dir, self.config.assets_bytes, self._clock)
         stack.callback(store.close)
         links = Links(self.config, self._clock)
         stack.push_async_callback(links.close)
@@ -199,8 +198,8 @@ class AsyncClient:
             await self._clock.sleep(POLL_S)
             return True
 
-        model = await self._find_model(directory, wait)
-        watcher = await stack.enter_async_context(Watcher(directory, model, links.probe, self._clock))
+        model = await find_model(directory, self._model, wait)
+        watcher = await stack.enter_async_context(Watcher(directory, model, links, self._clock))
         await watcher.first_view(self.config.patience_s)
 
         async def look_again() -> bool:
@@ -211,14 +210,6 @@ class AsyncClient:
         served = await learn(watcher, links, store, self.config.profile, look_again)
         links.limits = Limits(hidden_size=served.hidden_size, vocab_size=served.vocab_size)
         return served, watcher, links
-
-    async def _find_model(self, directory: Directory, wait: Callable[[], Awaitable[bool]]) -> ModelRef:
-        while True:
-            found = choose_model(await directory.models(), self._model)
-            if found is not None:
-                return found
-            if not await wait():
-                raise SwarmError("nobody in this swarm serves a model; start a peer: python -m peer.serve --join …")
 
 
 async def _all(work: Iterable[Coroutine[Any, Any, Result]]) -> list[Result]:
@@ -232,16 +223,8 @@ async def _all(work: Iterable[Coroutine[Any, Any, Result]]) -> list[Result]:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def last(stream: AsyncGenerator[Piece | Result, None]) -> Result:
-    """The Result at the end of a stream."""
-    async with aclosing(stream):
-        async for item in stream:
-            if isinstance(item, Result):
-                return item
-    raise AssertionError("a stream ends with its Result")
-
-
 async def _join(swarm: Sequence[str]) -> Directory:
-    from dht.node import HivemindDirectory  # 2.5 s: hivemind imports torch
+    await asyncio.to_thread(importlib.import_module, "dht.node")  # 2.5 s: hivemind imports torch
+    from dht.node import HivemindDirectory
 
     return await HivemindDirectory.create(join=swarm, client_mode=True)

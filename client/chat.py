@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 
 from client.client import Client
 from client.once import callable_module, chat
-from client.result import Result
 from client.sampling import Options, read_options
 from client.terminal import Progress, add_sampling_options, add_swarm_options, command, config_of, options_of
 from swarm.errors import ShoalError, UsageError
@@ -70,11 +69,10 @@ class Conversation:
         text: list[str] = []
         try:
             with Progress() as progress:
-                for item in self._client.stream_chat(messages, **self._options):
-                    if not isinstance(item, Result):
-                        progress.show(item)
-                        print(item.text, end="", flush=True)
-                        text.append(item.text)
+                for piece in self._client.stream_chat(messages, **self._options):
+                    progress.show(piece)
+                    print(piece.text, end="", flush=True)
+                    text.append(piece.text)
         except KeyboardInterrupt:
             if not text:
                 print(file=sys.stderr)

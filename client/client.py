@@ -5,18 +5,20 @@ The work itself runs on one loop in a background thread (``AsyncClient`` there),
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import threading
-from collections.abc import AsyncGenerator, Generator, Sequence
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Unpack, overload
 
-from client.async_client import AsyncClient, Prompt, Prompts, read_swarm
+from client.async_client import AsyncClient, Prompt, Prompts, join_addresses
 from client.background import Background
 from client.config import ClientConfig
-from client.result import Piece, Result
+from client.result import Result
 from client.sampling import Options, read_options
 from client.served import Served
+from client.stream import AsyncStream, Stream
 from client.text import Message
 from swarm.errors import UsageError
 
@@ -35,7 +37,7 @@ class Client:
     def __init__(
         self, swarm: str | Sequence[str] | None = None, model: str | None = None, config: ClientConfig | None = None
     ):
-        self._swarm = read_swarm(swarm)
+        self._swarm = join_addresses(swarm)
         self._model, self._config = model, config or ClientConfig()
         self._lock = threading.Lock()
         self._running: tuple[Background, AsyncClient] | None = None
@@ -71,23 +73,25 @@ class Client:
         background, core = self._start()
         return background.run(core.generate(prompt, **options))
 
-    def stream(self, prompt: Prompt, **options: Unpack[Options]) -> Generator[Piece | Result, None, None]:
-        """Pieces as they come, then the Result. Leaving the loop early gives the Seats back."""
+    def stream(self, prompt: Prompt, **options: Unpack[Options]) -> Stream:
+        """Pieces as they come; its ``result`` when it has ended. Leaving the loop early gives the Seats back.
+
+        for piece in client.stream("def fib(n):"):
+            print(piece.text, end="")
+        """
         read_options(options)
         background, core = self._start()
-        return background.iterate(core.stream(prompt, **options))
+        return Stream(background.iterate(core.stream(prompt, **options).items))
 
     def chat(self, messages: Sequence[Message], **options: Unpack[Options]) -> Result:
         """The answer to ``[{"role": "user", "content": "…"}, …]``, by the model's own chat template."""
         background, core = self._start()
         return background.run(core.chat(messages, **options))
 
-    def stream_chat(
-        self, messages: Sequence[Message], **options: Unpack[Options]
-    ) -> Generator[Piece | Result, None, None]:
+    def stream_chat(self, messages: Sequence[Message], **options: Unpack[Options]) -> Stream:
         """As ``stream``, for a conversation."""
         background, core = self._start()
-        return background.iterate(core.stream_chat(messages, **options))
+        return Stream(background.iterate(core.stream_chat(messages, **options).items))
 
     def served(self) -> Served:
         """What the swarm serves: model, Profile, sizes, tokenizer. Joins it if that was not done yet."""
@@ -104,22 +108,21 @@ class Client:
         background, core = self._start()
         return await background.call(core.generate(prompt, **options))
 
-    def stream_async(self, prompt: Prompt, **options: Unpack[Options]) -> AsyncGenerator[Piece | Result, None]:
+    def stream_async(self, prompt: Prompt, **options: Unpack[Options]) -> AsyncStream:
         """``stream`` for a caller with an event loop."""
+        read_options(options)
         background, core = self._start()
-        return background.aiterate(core.stream(prompt, **options))
+        return AsyncStream(background.aiterate(core.stream(prompt, **options).items))
 
     async def chat_async(self, messages: Sequence[Message], **options: Unpack[Options]) -> Result:
         """``chat`` for a caller with an event loop."""
         background, core = self._start()
         return await background.call(core.chat(messages, **options))
 
-    def stream_chat_async(
-        self, messages: Sequence[Message], **options: Unpack[Options]
-    ) -> AsyncGenerator[Piece | Result, None]:
+    def stream_chat_async(self, messages: Sequence[Message], **options: Unpack[Options]) -> AsyncStream:
         """``stream_chat`` for a caller with an event loop."""
         background, core = self._start()
-        return background.aiterate(core.stream_chat(messages, **options))
+        return AsyncStream(background.aiterate(core.stream_chat(messages, **options).items))
 
     def close(self) -> None:
         """Leave the swarm and end the thread. Twice is once."""
@@ -139,7 +142,7 @@ class Client:
             try:
                 await background.call(core.close())
             finally:
-                background.close()
+                await asyncio.to_thread(background.close)  # it waits for its thread
 
     def _core(self) -> AsyncClient:
         return AsyncClient(self._swarm, self._model, self._config)

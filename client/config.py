@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,7 +23,7 @@ class ClientConfig:
 
     profile: str | None = None  # None: c8 where it covers the model, else whatever does
     wire: WireDType = WireDType.F32
-    prefer: tuple[str, ...] = ()  # peer_ids that Routes take where they can, whatever the latency
+    prefer: tuple[str, ...] = ()  # peer_ids, or how they begin, that Routes take where they can, whatever the latency
     max_concurrent: int = 64  # Sessions; further ones wait for their turn
     max_new_tokens: int = 256  # where the caller names no number
     prefill_chunk: int = 256  # tokens; a Hop may ask for smaller ones
@@ -58,5 +59,8 @@ class ClientConfig:
         for name in ("max_concurrent", "max_new_tokens", "prefill_chunk", "max_repairs"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} must be at least 1, not {getattr(self, name)}")
+        for peer_id in self.prefer:
+            if not re.fullmatch("[0-9a-f]{8,32}", peer_id):
+                raise UsageError(f"a peer id has 32 hex digits, of which the first 8 will do, not {peer_id!r:.60}")
         if min(self.journal_bytes, self.assets_bytes) < 0:
             raise UsageError("journal_bytes and assets_bytes must not be negative")

@@ -6,11 +6,9 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from typing import Any
 
 from client.client import Client
 from client.once import callable_module, generate
-from client.result import Leg, Piece, Result, TokenLogprob
 from client.sampling import Options, read_options
 from client.terminal import Progress, add_sampling_options, add_swarm_options, command, config_of, options_of
 from swarm.errors import ShoalError, UsageError
@@ -49,47 +47,30 @@ def _prompt(given: str) -> str:
 
 
 def _stream(client: Client, prompt: str, options: Options) -> int:
+    stream = client.stream(prompt, **options)
     with Progress() as progress:
-        for item in client.stream(prompt, **options):
-            if isinstance(item, Result):
-                print(flush=True)
-                progress.summary(item)
-            else:
-                progress.show(item)
-                print(item.text, end="", flush=True)
+        for piece in stream:
+            progress.show(piece)
+            print(piece.text, end="", flush=True)
+        print(flush=True)
+        progress.summary(stream.result)
     return 0
 
 
 def _json(client: Client, prompt: str, options: Options) -> int:
-    """One line, also where the swarm fails in mid-sentence: then with the text so far and ``finish_reason`` "error"."""
-    pieces: list[Piece] = []
+    """One line, also where the swarm fails in mid-sentence: then with all there was and ``finish_reason`` "error"."""
+    stream = client.stream(prompt, **options)
     with Progress() as progress:
         try:
-            for item in client.stream(prompt, **options):
-                if isinstance(item, Result):
-                    print(json.dumps(item.as_json()), flush=True)
-                    progress.summary(item)
-                else:
-                    progress.show(item)
-                    pieces.append(item)
-        except ShoalError as error:
-            if pieces:
-                print(json.dumps(_torso(pieces, getattr(error, "text", ""))), flush=True)
+            for piece in stream:
+                progress.show(piece)
+        except ShoalError:
+            if stream.partial is not None:
+                print(json.dumps(stream.partial.as_json()), flush=True)
             raise
+        print(json.dumps(stream.result.as_json()), flush=True)
+        progress.summary(stream.result)
     return 0
-
-
-def _torso(pieces: Sequence[Piece], text: str) -> dict[str, Any]:
-    token_ids = [token_id for piece in pieces for token_id in piece.token_ids]
-    logprobs: list[TokenLogprob] = [entry for piece in pieces for entry in piece.logprobs or ()]
-    route: list[Leg] = pieces[-1].route
-    result = Result(
-        text=text or "".join(piece.text for piece in pieces),
-        token_ids=tuple(token_ids), logprobs=tuple(logprobs) if logprobs else None, finish_reason="error",
-        prompt_tokens=0, completion_tokens=len(token_ids), ttft_s=0.0, tokens_per_s=0.0,
-        route=route, failovers=pieces[-1].failovers, seed=0,
-    )  # fmt: skip
-    return result.as_json()
 
 
 if __name__ == "__main__":

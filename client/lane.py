@@ -20,12 +20,19 @@ from swarm.span import Span
 
 Answer = Chunk | Token | Done
 
+BUSY_FACTOR = 4.0  # times what a busy peer needs by its own figures
+LONGEST_BUSY_S = 1800.0  # whatever it claims
+
 
 class Talk(Protocol):
     """The part of ``proto.link.Conversation`` that is used."""
 
     def send(self, epoch: int, body: Body) -> None: ...
-    async def receive(self, timeout_s: float) -> Entry: ...
+
+    async def receive(self, timeout_s: float) -> Entry:
+        """Nothing of an epoch below the highest one sent. Raises the peer's Fault."""
+        ...
+
     def close(self) -> None: ...
 
 
@@ -42,8 +49,8 @@ class Lines(Protocol):
         """A live Link to ``peer``, shared by all Sessions. Raises a Fault."""
         ...
 
-    async def responsive(self, peer: PeerInfo) -> bool:
-        """Whether ``peer`` still answers questions, so that a late step means busy and not frozen."""
+    async def responsive(self, peer: PeerInfo) -> PeerInfo | None:
+        """What ``peer`` says of itself now; None when it does not answer, so that a late step means frozen."""
         ...
 
 
@@ -102,18 +109,24 @@ class Lane:
     async def take(self, chunk: Chunk, timeout_s: float, busy_timeout_s: float) -> Answer:
         """Send ``chunk`` and return its answer. Raises a Fault.
 
-        A peer that is late but still answers Info is busy and gets ``busy_timeout_s`` in all; one that does not is
-        frozen.
+        A peer that is late but still answers Info is busy: it gets ``busy_timeout_s`` in all, or several times what it
+        needs for its queue and ``chunk`` by its own figures. One that does not answer is frozen.
         """
         self._talk.send(self._epoch, chunk)
-        waited = 0.0
+        waited, allowed = 0.0, busy_timeout_s
         while True:
             try:
                 entry = await self._receive(timeout_s)
                 break
             except Timeout:
                 waited += timeout_s
-                if waited >= busy_timeout_s or not await self._lines.responsive(self.hop.peer):
+                info = await self._lines.responsive(self.hop.peer)
+                if info is None:
+                    raise
+                tokens = info.queue_tokens + chunk.count
+                claimed = BUSY_FACTOR * info.block_s * len(self.span) * tokens
+                allowed = max(allowed, min(claimed, LONGEST_BUSY_S))  # the queue only shrinks while it works
+                if waited >= allowed:
                     raise
         answer = self._checked(chunk, entry.body)
         self.position += chunk.count
@@ -143,12 +156,8 @@ class Lane:
 
     async def _receive(self, timeout_s: float) -> Entry:
         entry = await self._talk.receive(timeout_s)
-        while entry.epoch < self._epoch:  # an answer to what was fenced off
-            entry = await self._talk.receive(timeout_s)
         if entry.epoch > self._epoch:
             raise self._broken(f"in epoch {entry.epoch}, expected {self._epoch}")
-        if isinstance(entry.body, Fault):
-            raise entry.body
         return entry
 
     def _checked(self, chunk: Chunk, body: Body) -> Answer:

@@ -7,6 +7,8 @@ for.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from client.config import ClientConfig
@@ -17,8 +19,7 @@ from proto.messages import AssetRef, Hello, Info
 from swarm.clock import Clock
 from swarm.errors import DeadLink, Fault, WrongModel
 from swarm.peerinfo import PeerInfo
-
-VERSION = "0.1.0"
+from swarm.version import software_version
 
 Key = tuple[str, int, str]  # peer_id, instance, address: a restarted peer is another one
 
@@ -28,6 +29,26 @@ class _Line:
     connection: Connection
     link: Link | None = None
     dialling: asyncio.Task[Link] | None = None
+    questions: int = 0  # under way
+    shut: bool = False
+
+    @property
+    def idle(self) -> bool:
+        return self.dialling is None and not self.questions and (self.link is None or not self.link.alive)
+
+    @contextmanager
+    def question(self) -> Generator[Connection]:
+        """Whoever waits while it is shut hears a Fault and is not taken for cancelled, as gRPC would have it."""
+        self.questions += 1
+        try:
+            yield self.connection
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if self.shut and (task is None or not task.cancelling()):
+                raise DeadLink(f"{self.connection.address}: the connection was given up on this side") from None
+            raise
+        finally:
+            self.questions -= 1
 
 
 class Links:
@@ -38,6 +59,10 @@ class Links:
         self._config, self._clock = config, clock
         self._lines: dict[Key, _Line] = {}
         self._closing: set[asyncio.Task[None]] = set()
+
+    def __len__(self) -> int:
+        """Channels that are kept."""
+        return len(self._lines)
 
     async def get(self, peer: PeerInfo) -> Link:
         """A live Link to ``peer``. Callers share one dialling; one that is cancelled does not disturb the others."""
@@ -50,22 +75,17 @@ class Links:
         if line.dialling is None:
             line.dialling = asyncio.create_task(self._dial(line, peer))
             line.dialling.add_done_callback(_heard)
-        dialling = line.dialling
-        try:
-            return await asyncio.shield(dialling)
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if dialling.cancelled() and (task is None or not task.cancelling()):
-                raise DeadLink(f"{peer.address}: dialling was given up on this side") from None
-            raise
+        with line.question():
+            return await asyncio.shield(line.dialling)
 
     async def info(self, peer: PeerInfo, timeout_s: float) -> Info:
         """What ``peer`` says of itself now. Raises a Fault, WrongModel when somebody else answers at its address."""
         line = self._line(peer)
         try:
-            info = await line.connection.info(timeout_s)
+            with line.question() as connection:
+                info = await connection.info(timeout_s)
         except Fault:
-            if line.link is None and line.dialling is None:
+            if line.idle:
                 self._drop(peer, line)  # nobody talks to it: what is kept is for the living
             raise
         if (info.peer.peer_id, info.peer.model.fingerprint) != (peer.peer_id, peer.model.fingerprint):
@@ -81,15 +101,21 @@ class Links:
         return self._clock.monotonic() - begun
 
     async def asset(self, peer: PeerInfo, ref: AssetRef) -> bytes:
-        return await self._line(peer).connection.asset(ref)
+        with self._line(peer).question() as connection:
+            return await connection.asset(ref)
 
-    async def responsive(self, peer: PeerInfo) -> bool:
-        """Whether ``peer`` answers a question within the probe's time: late is then busy, not frozen."""
+    async def responsive(self, peer: PeerInfo) -> PeerInfo | None:
+        """What ``peer`` says of itself within the probe's time: late is then busy. None when it does not: frozen."""
         try:
-            await self.probe(peer)
+            return (await self.info(peer, self._config.probe_s)).peer
         except Fault:
-            return False
-        return True
+            return None
+
+    def keep(self, peers: Iterable[PeerInfo]) -> None:
+        """Close the channels to all but ``peers``, where nobody uses them: peers come and go, file descriptors stay."""
+        present = {_key(peer) for peer in peers}
+        for key in [key for key, line in self._lines.items() if key not in present and line.idle]:
+            self._shut(self._lines.pop(key))
 
     async def close(self) -> None:
         lines, self._lines = list(self._lines.values()), {}
@@ -98,7 +124,7 @@ class Links:
         await asyncio.gather(*self._closing, return_exceptions=True)
 
     def _line(self, peer: PeerInfo) -> _Line:
-        key = (peer.peer_id, peer.instance, peer.address)
+        key = _key(peer)
         if key not in self._lines:
             for old in [k for k in self._lines if k[0] == peer.peer_id]:  # an earlier life of it
                 self._shut(self._lines.pop(old))
@@ -106,13 +132,13 @@ class Links:
         return self._lines[key]
 
     def _drop(self, peer: PeerInfo, line: _Line) -> None:
-        key = (peer.peer_id, peer.instance, peer.address)
+        key = _key(peer)
         if self._lines.get(key) is line:
             self._shut(self._lines.pop(key))
 
     async def _dial(self, line: _Line, peer: PeerInfo) -> Link:
         try:
-            link = await line.connection.link(Hello(VERSION), self.limits, self._config.dial_timeout_s)
+            link = await line.connection.link(Hello(software_version()), self.limits, self._config.dial_timeout_s)
             if link.peer_id != peer.peer_id:
                 await link.close()
                 raise WrongModel(f"{peer.address} is peer {(link.peer_id or 'unknown')[:8]}, {peer} was expected")
@@ -126,11 +152,16 @@ class Links:
 
     def _shut(self, line: _Line) -> None:
         """Close in the background; ``close`` waits for it."""
+        line.shut = True
         if line.dialling is not None and line.dialling is not asyncio.current_task():
             line.dialling.cancel()
         task = asyncio.create_task(line.connection.close())
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
+
+
+def _key(peer: PeerInfo) -> Key:
+    return peer.peer_id, peer.instance, peer.address
 
 
 def _heard(task: asyncio.Task[Link]) -> None:

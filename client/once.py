@@ -10,7 +10,8 @@ from typing import Any, Unpack, overload
 from client.async_client import Prompt, Prompts
 from client.client import Client
 from client.result import Piece, Result
-from client.sampling import Options
+from client.sampling import Options, read_options
+from client.stream import Stream
 from client.text import Message
 
 Swarm = str | Sequence[str] | None
@@ -32,12 +33,16 @@ def generate(
         return client.generate(prompt, **options)
 
 
-def stream(
-    prompt: Prompt, *, swarm: Swarm = None, model: str | None = None, **options: Unpack[Options]
-) -> Generator[Piece | Result, None, None]:
+def stream(prompt: Prompt, *, swarm: Swarm = None, model: str | None = None, **options: Unpack[Options]) -> Stream:
     """``Client.stream`` with a Client of its own."""
-    with Client(swarm, model) as client:
-        yield from client.stream(prompt, **options)
+    read_options(options)
+    client = Client(swarm, model)
+
+    def items() -> Generator[Piece | Result, None, None]:
+        with client:
+            yield from client.stream(prompt, **options).items
+
+    return Stream(items())
 
 
 def chat(

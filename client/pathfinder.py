@@ -64,7 +64,8 @@ class Pathfinder:
         self._scout, self._profile, self._kv_tokens = scout, profile, kv_tokens
         self._config, self._clock, self._pace = config, clock, pace
         self._grudges: dict[str, Grudge] = {}
-        self._since: float | None = None  # when the present outage began
+        self._since: float | None = None  # when the present waiting began …
+        self._waited_s = 0.0  # … and how long the Session had waited for this token before
         self._relieved: Sequence[Hop] = ()
 
     def relieve(self, route: Sequence[Hop]) -> None:
@@ -74,7 +75,13 @@ class Pathfinder:
             for hop in route:
                 self._scout.forgive(hop.peer)
         self.failures = 0
-        self._since = None
+        self._since, self._waited_s = None, 0.0
+
+    def settle(self) -> None:
+        """The Route is whole: what follows is work and not waiting, however long it takes."""
+        if self._since is not None:
+            self._waited_s += self._clock.monotonic() - self._since
+            self._since = None
 
     def blame(self, peer: PeerInfo, fault: Fault) -> None:
         """``peer`` failed the Session. Decides how long to go without it, and whether other Sessions should hear."""
@@ -106,11 +113,16 @@ class Pathfinder:
 
         Raises NoRoute that names the Blocks nobody serves and the last Fault met.
         """
-        begun = self._clock.monotonic()
-        self._since = begun if self._since is None else self._since
+        config = self._config
+        began = self._since = self._clock.monotonic() if self._since is None else self._since
         poll_s = FIRST_POLL_S
         while True:
-            if self.failures > self._config.max_repairs:
+            waited_s = self._waited_s + self._clock.monotonic() - began
+            if waited_s >= max(config.admission_timeout_s, config.patience_s):  # though there is always one to ask
+                raise self._give_up(
+                    NoRoute(f"nobody took a seat within {waited_s:.0f} s for blocks {', '.join(map(str, gaps))}", gaps)
+                )
+            if self.failures > config.max_repairs:
                 raise self._give_up(
                     NoRoute(
                         f"{self.failures} hops failed in a row, the last for blocks {', '.join(map(str, gaps))}", gaps
@@ -119,10 +131,8 @@ class Pathfinder:
             try:
                 return tuple(self._route(gap) for gap in gaps)
             except NoRoute as error:
-                limit_s = (
-                    self._config.admission_timeout_s if self._only_full(error.missing) else self._config.patience_s
-                )
-                if self._clock.monotonic() - self._since >= limit_s:
+                limit_s = config.admission_timeout_s if self._only_full(error.missing) else config.patience_s
+                if waited_s >= limit_s:
                     raise self._give_up(error) from None
             await self._clock.sleep(poll_s)
             poll_s = min(2 * poll_s, MAX_POLL_S)
@@ -144,7 +154,7 @@ class Pathfinder:
 
     def _rtt_s(self, peer: PeerInfo) -> float:
         prefer = self._config.prefer
-        return self._scout.rtt_s(peer) + (UNLOVED_S if prefer and peer.peer_id not in prefer else 0.0)
+        return self._scout.rtt_s(peer) + (UNLOVED_S if prefer and not peer.peer_id.startswith(prefer) else 0.0)
 
     def _out(self, view: SwarmView) -> set[str]:
         now = self._clock.monotonic()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, TypedDict
 
@@ -44,6 +45,10 @@ class Piece:
     route: list[Leg]
     failovers: int
 
+    @property
+    def route_text(self) -> str:
+        return route_text(self.route)
+
 
 @dataclass(frozen=True, slots=True)
 class Result:
@@ -52,9 +57,9 @@ class Result:
     ``text`` is the concatenation of the Pieces: what follows the prompt, without special tokens, cut before a stop
     string. ``token_ids`` are all tokens that were drawn, the one that ended it included; ``completion_tokens`` counts
     them. ``finish_reason`` is "stop" (an end token, a stop string or a stop id) or "length" (max_new_tokens); "error"
-    only in the JSON line of a generation that broke off. ``ttft_s`` runs from the call to the first token, waiting
-    for a turn included; ``tokens_per_s`` counts from the first token on (for a single token: over ``ttft_s``).
-    ``route`` is the last one. ``failovers`` counts Hops lost on the way.
+    only in what there is of a generation that broke off (``Stream.partial``). ``ttft_s`` runs from the call to the
+    first token, waiting for a turn included; ``tokens_per_s`` counts from the first token on (for a single token: over
+    ``ttft_s``). ``route`` is the last one. ``failovers`` counts Hops lost on the way.
     """
 
     text: str
@@ -69,11 +74,20 @@ class Result:
     failovers: int
     seed: int
 
+    @property
+    def route_text(self) -> str:
+        return route_text(self.route)
+
     def as_json(self) -> dict[str, Any]:
         """The fields that ``python -m client.generate --json`` prints."""
         fields = asdict(self)
         del fields["seed"]
         return fields
+
+
+def route_text(route: Sequence[Leg]) -> str:
+    """For people: ``1b3f0a52[0:12] → 9c24d7e8[12:24]``."""
+    return " → ".join(f"{leg['peer'][:8]}[{leg['blocks'][0]}:{leg['blocks'][1]}]" for leg in route)
 
 
 def legs(route: Route | None) -> list[Leg]:

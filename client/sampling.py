@@ -10,7 +10,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypedDict
+from typing import Any, TypedDict, cast
 
 from swarm.errors import UsageError
 from swarm.sampling import SamplingParams
@@ -61,7 +61,7 @@ def read_options(
         raise UsageError(f"unknown option {sorted(unknown)[0]!r}; there are {', '.join(Options.__annotations__)}")
     temperature = _number(options, "temperature", 0.0)
     sampled = temperature > 0
-    given: Mapping[str, Any] = defaults if sampled and defaults is not None else {}
+    given: Mapping[str, Any] = _sensible(defaults) if sampled and defaults is not None else {}
     seed = options.get("seed")
     max_new_tokens = options.get("max_new_tokens")
     if max_new_tokens is not None and _integer("max_new_tokens", max_new_tokens) < 1:
@@ -94,6 +94,20 @@ def _stops(stop: str | Sequence[str] | None) -> tuple[str, ...]:
     return stops
 
 
+def _sensible(defaults: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What of the model's file can be meant. The rest was nobody's wish and is left out, not complained of."""
+    found: dict[str, Any] = {}
+    for name in ("top_k", "top_p", "min_p", "repetition_penalty"):
+        value = defaults.get(name)
+        try:
+            read_options(cast(Options, {name: value}))
+        except UsageError:
+            continue
+        if value is not None:
+            found[name] = value
+    return found
+
+
 def _first(*values: Any) -> Any:
     return next((value for value in values if value is not None), None)
 
@@ -102,7 +116,10 @@ def _number(options: Options, name: str, default: Any) -> float:
     value: Any = _first(options.get(name), default)
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise UsageError(f"{name} must be a number, not {value!r:.60}")
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError:
+        raise UsageError(f"{name} must be a number of a sensible size") from None
 
 
 def _integer(name: str, value: Any) -> int:

@@ -5,6 +5,7 @@ Which model is meant, in which Profile, how large it is, where it ends, and how 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -13,10 +14,11 @@ from client.assets import AssetStore
 from client.pathfinder import Scout
 from client.sampling import Wish
 from client.text import Codec, generation_defaults
+from dht.directory import Directory
 from proto.messages import AssetRef, Info
 from swarm.errors import Fault, NoRoute, SwarmError, UsageError
 from swarm.peerinfo import ModelRef, PeerInfo
-from swarm.span import uncovered
+from swarm.span import Span, uncovered
 from swarm.view import SwarmView
 
 INFO_TIMEOUT_S = 5.0
@@ -74,17 +76,49 @@ def largest_budget(view: SwarmView, profile: str) -> int | None:
     return None if None in budgets else min(b for b in budgets if b is not None)
 
 
-def choose_model(models: Sequence[ModelRef], wanted: str | None) -> ModelRef | None:
-    """The one that is meant; None while the swarm announces nothing. Raises UsageError that lists what there is."""
+def choose_models(models: Sequence[ModelRef], wanted: str | None) -> list[ModelRef]:
+    """Those that may be meant; none while the swarm announces nothing. Raises UsageError that lists what there is."""
     found = [m for m in models if wanted in (None, m.name, m.fingerprint)]
-    if len(found) == 1:
-        return found[0]
-    if not models:
-        return None
-    names = ", ".join(f"{m.name} ({m.fingerprint})" for m in models)
-    if not found:
-        raise UsageError(f"this swarm does not serve {wanted!r}; it serves {names}")
-    raise UsageError(f"this swarm serves {len(found)} models that may be meant; name one, or its fingerprint: {names}")
+    if models and not found:
+        raise UsageError(f"this swarm does not serve {wanted!r}; it serves {_names(models)}")
+    return found
+
+
+async def find_model(directory: Directory, wanted: str | None, wait: Callable[[], Awaitable[bool]]) -> ModelRef:
+    """The one model that is meant and that somebody serves now. ``wait`` returns False when waiting is over.
+
+    A model stays announced for a while after its last peer has left, so that somebody serves it is looked up. Raises
+    UsageError for a wrong name and for several, SwarmError where there is none.
+    """
+    while True:
+        meant: list[ModelRef] = []
+        trouble: SwarmError | None = None
+        try:
+            meant = choose_models(await directory.models(), wanted)
+            living = [model for model in meant if (await directory.view(model)).usable()]
+        except SwarmError as error:
+            living, trouble = [], error
+        if len(living) > 1:
+            raise UsageError(
+                f"this swarm serves {len(living)} models that may be meant; "
+                f"name one, or its fingerprint: {_names(living)}"
+            )
+        if living:
+            return living[0]
+        if not await wait():
+            if trouble is not None:
+                raise trouble
+            if len(meant) == 1:
+                raise NoRoute(f"nobody serves {_names(meant)} now", (Span(0, meant[0].num_blocks),))
+            raise SwarmError(
+                f"nobody serves any of these models now: {_names(meant)}"
+                if meant
+                else "nobody in this swarm serves a model; start a peer: python -m peer.serve --join …"
+            )
+
+
+def _names(models: Sequence[ModelRef]) -> str:
+    return ", ".join(f"{m.name} ({m.fingerprint})" for m in models)
 
 
 def choose_profile(view: SwarmView, wanted: str | None) -> str:
@@ -118,7 +152,7 @@ async def learn(
             return Served(
                 model=seen.model, profile=profile, hidden_size=info.hidden_size, vocab_size=info.vocab_size,
                 max_positions=info.max_positions, eos_token_ids=info.eos_token_ids,
-                codec=Codec(directory), defaults=generation_defaults(directory),
+                codec=await asyncio.to_thread(Codec, directory), defaults=generation_defaults(directory),
             )  # fmt: skip
         if not await wait():
             if last is None:

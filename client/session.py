@@ -155,6 +155,7 @@ class Session:
             if not self._hops and gaps(self._span, self._lanes, self._journal):
                 # All or nothing: to hold Seats and wait for more is how Sessions would block each other.
                 self._leave(self._span)
+        self._paths.settle()
         hops = tuple(lane.hop for lane in self._lanes)
         if hops != self._hops:
             self._hops = hops

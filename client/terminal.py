@@ -12,8 +12,9 @@ from collections.abc import Callable
 from typing import Any
 
 from client.config import ClientConfig
-from client.result import Leg, Piece, Result
+from client.result import Piece, Result
 from client.sampling import Options
+from proto.messages import WireDType
 from swarm.errors import ShoalError
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
@@ -32,9 +33,15 @@ def add_swarm_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--model", help="name or fingerprint, where the swarm serves several")
     group.add_argument("--profile", help="arithmetic to insist on: c8 or f32")
     group.add_argument(
-        "--step-timeout", type=float, metavar="S", help="seconds after which a silent peer is replaced (default 5)"
+        "--wire", choices=[dtype.name.lower() for dtype in WireDType], help="numbers between hops (default f32)"
     )
-    group.add_argument("--patience", type=float, metavar="S", help="seconds to wait for missing blocks (default 10)")
+    group.add_argument(
+        "--prefer", action="append", metavar="PEER_ID", help="use this peer where possible; may be given several times"
+    )
+    group.add_argument(
+        "--step-timeout-s", type=float, metavar="S", help="seconds after which a silent peer is replaced (default 5)"
+    )
+    group.add_argument("--patience-s", type=float, metavar="S", help="seconds to wait for missing blocks (default 10)")
 
 
 def add_sampling_options(parser: argparse.ArgumentParser) -> None:
@@ -58,7 +65,13 @@ def add_sampling_options(parser: argparse.ArgumentParser) -> None:
 
 def config_of(arguments: argparse.Namespace) -> ClientConfig:
     """Raises UsageError."""
-    given = {"profile": arguments.profile, "step_timeout_s": arguments.step_timeout, "patience_s": arguments.patience}
+    given: dict[str, Any] = {
+        "profile": arguments.profile,
+        "wire": None if arguments.wire is None else WireDType[arguments.wire.upper()],
+        "prefer": None if arguments.prefer is None else tuple(arguments.prefer),
+        "step_timeout_s": arguments.step_timeout_s,
+        "patience_s": arguments.patience_s,
+    }
     return ClientConfig(**{name: value for name, value in given.items() if value is not None})
 
 
@@ -81,10 +94,6 @@ def command(body: Callable[[], int]) -> int:
     except BrokenPipeError:  # nobody reads on: not our trouble, and not to be reported at exit either
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-
-
-def route_line(route: list[Leg]) -> str:
-    return " → ".join(f"{leg['peer'][:8]}[{leg['blocks'][0]}:{leg['blocks'][1]}]" for leg in route)
 
 
 class Progress:
@@ -114,7 +123,7 @@ class Progress:
             self._stop()  # the text is the progress
         elif self._status is not None:
             lost = f" · {piece.failovers} fail-overs" if piece.failovers else ""
-            self._status.update(f"{self._tokens} tokens · {route_line(piece.route)}{lost}")
+            self._status.update(f"{self._tokens} tokens · {piece.route_text}{lost}")
 
     def summary(self, result: Result) -> None:
         self._stop()
@@ -124,7 +133,7 @@ class Progress:
 
             lost = f" · {result.failovers} fail-over{'s' * (result.failovers != 1)}" if result.failovers else ""
             speed = f"{result.tokens_per_s:.1f} tokens/s · first after {result.ttft_s:.2f} s"
-            line = f"{result.completion_tokens} tokens · {speed}{lost}\n{route_line(result.route)}"
+            line = f"{result.completion_tokens} tokens · {speed}{lost}\n{result.route_text}"
             Console(stderr=True).print(Text(line, style="dim"))
 
     def _stop(self) -> None:

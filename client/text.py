@@ -103,7 +103,7 @@ class Detokeniser:
     def __init__(self, codec: Codec, prompt: Sequence[int]):
         self._codec = codec
         self._window = list(prompt[-CONTEXT_TOKENS:])
-        self._said = codec.decode(self._window)  # the text of the window that is out
+        self._said: str = codec.decode(self._window)  # the text of the window that is out
         self._new: list[int] = []  # tokens whose text is not out
 
     def push(self, token_id: int) -> str:
@@ -119,6 +119,8 @@ class Detokeniser:
         return self._emit(self._codec.decode([*self._window, *self._new])) if self._new else ""
 
     def _emit(self, text: str) -> str:
+        if not text.startswith(self._said):  # the prompt ended inside a letter, which is whole now
+            self._said = self._said.rstrip(UNFINISHED)
         gained = text[len(self._said) :]
         if gained:
             self._window = self._new

@@ -1,6 +1,6 @@
 """Watcher: keeps the client's picture of the swarm fresh: who serves the model, how far away they are, who is banned.
 
-Knows no gRPC: how a peer is probed is passed in. When the directory cannot be reached, the last picture stays, even
+Knows no gRPC: who probes peers is passed in. When the directory cannot be reached, the last picture stays, even
 past the expiry of what is in it: the peers may well be alive, and a dead one is found out by the Session that tries it.
 """
 
@@ -10,8 +10,8 @@ import asyncio
 import logging
 import statistics
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
-from typing import Any
+from collections.abc import Awaitable, Iterable
+from typing import Any, Protocol
 
 from client.bans import Bans
 from dht.directory import Directory
@@ -33,27 +33,36 @@ SAMPLES = 5
 UNKNOWN_RTT_S = 0.01  # optimistic, so that a newcomer is tried
 LOST_RTT_S = 10.0  # of a peer that did not answer its last probe: taken only when there is nobody else
 
-Probe = Callable[[PeerInfo], Awaitable[float]]
+
+class Prober(Protocol):
+    """What ``client.links.Links`` offers to a Watcher."""
+
+    async def probe(self, peer: PeerInfo) -> float:
+        """Seconds that something small takes, there and back. May raise any ShoalError or OSError."""
+        ...
+
+    def keep(self, peers: Iterable[PeerInfo]) -> None:
+        """``peers`` are all there are now; what is kept for others is of no more use."""
+        ...
 
 
 class Watcher:
     """Looks at the swarm of ``model`` every ``every_s`` in a task of its own, from ``start`` or ``async with`` on.
 
-    ``probe`` asks a peer for something small and returns the seconds that took; it may raise any ShoalError or OSError.
-    ``close`` ends everything.
+    ``prober`` measures how far away peers are, and hears who has gone. ``close`` ends everything.
     """
 
     def __init__(
         self,
         directory: Directory,
         model: ModelRef,
-        probe: Probe,
+        prober: Prober,
         clock: Clock,
         *,
         every_s: float = EVERY_S,
         probe_timeout_s: float = PROBE_TIMEOUT_S,
     ):
-        self._directory, self._model, self._probe, self._clock = directory, model, probe, clock
+        self._directory, self._model, self._prober, self._clock = directory, model, prober, clock
         self._every_s, self._probe_timeout_s = every_s, probe_timeout_s
         self._view = SwarmView(model, (), clock.wall())
         self._trouble: SwarmError | None = None  # why the last look failed
@@ -139,6 +148,7 @@ class Watcher:
             self._trouble = error
             return
         self._view, self._trouble = view, None
+        self._prober.keep(view.peers)
         living = {(p.peer_id, p.instance) for p in view.peers}
         self._latencies = {key: latency for key, latency in self._latencies.items() if key in living}
         if self._round is None or self._round.done():
@@ -177,7 +187,7 @@ class Watcher:
         latency.note(rtt_s, self._clock.monotonic())
 
     async def _ask(self, peer: PeerInfo) -> float | None:
-        asking = asyncio.ensure_future(self._probe(peer))
+        asking = asyncio.ensure_future(self._prober.probe(peer))
         try:
             if await self._within(asking, self._probe_timeout_s):
                 return asking.result()

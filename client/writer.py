@@ -43,13 +43,15 @@ class Writer:
         self._shown.append(text)
         return Piece(text, (token.token_id,), self._logprobs([token]), legs(route), failovers)
 
-    @property
-    def text_so_far(self) -> str:
-        """All text there is, that which was held back included. For a generation that was cut off."""
-        return "".join(self._shown) + ("" if self.finish_reason is not None else self._rest())
-
     def result(self, route: Route | None, failovers: int) -> Result:
-        assert self.finish_reason is not None
+        """What came of it; nothing can be written afterwards.
+
+        Before the end that is a generation that broke off: ``finish_reason`` is "error", and what was held back is
+        text.
+        """
+        if self.finish_reason is None:
+            self.finish_reason = "error"
+            self._shown.append(self._rest())
         count, ttft_s = len(self._tokens), self._first - self._begun
         spent = (self._last - self._first) if count > 1 else ttft_s
         return Result(

@@ -24,6 +24,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from swarm.address import Address
 from swarm.errors import AddressInUse, SwarmError, UsageError
 
 log = logging.getLogger("shoal.dht")
@@ -44,8 +45,8 @@ class Daemon:
         cls,
         binary: Path,
         *,
-        listen: tuple[str, int] | None,
-        announce: tuple[str, int] | None = None,
+        listen: Address | None,
+        announce: Address | None = None,
         identity: Path | None = None,
         timeout_s: float,
     ) -> Daemon:
@@ -59,7 +60,7 @@ class Daemon:
         if listen is None:
             arguments += ["-dhtClient", "-noListenAddrs"]
         else:
-            arguments += ["-dhtServer", f"-hostAddrs={maddr(await local_address(*listen))}"]
+            arguments += ["-dhtServer", f"-hostAddrs={maddr(await local_address(listen))}"]
         if announce is not None:
             arguments.append(f"-announceAddrs={maddr(announce)}")
         if identity is not None:
@@ -145,31 +146,22 @@ def _as_error(last_words: str) -> SwarmError | UsageError:
     return SwarmError(f"the p2p daemon did not start: {last_words}")
 
 
-def split_address(text: str) -> tuple[str, int]:
-    """``"host:port"`` or ``"[v6]:port"`` → (host, port). Raises UsageError."""
-    found = re.fullmatch(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+)):([0-9]{1,5})", text)
-    if not found or int(found[3]) > 65535:
-        raise UsageError(f"cannot read address {text!r}; write host:port, for example 0.0.0.0:31337")
-    return found[1] or found[2], int(found[3])
-
-
-def maddr(address: tuple[str, int]) -> str:
+def maddr(address: Address) -> str:
     """The multiaddr of a host (an address or a name) and a TCP port."""
-    host, port = address
     try:
-        kind = f"ip{ipaddress.ip_address(host).version}"
+        kind = f"ip{ipaddress.ip_address(address.host).version}"
     except ValueError:
         kind = "dns4"
-    return f"/{kind}/{host}/tcp/{port}"
+    return f"/{kind}/{address.host}/tcp/{address.port}"
 
 
-async def local_address(host: str, port: int) -> tuple[str, int]:
-    """``host`` resolved, after a look whether ``port`` is free there. Raises AddressInUse or UsageError."""
+async def local_address(address: Address) -> Address:
+    """``address`` with its host resolved, after a look whether its port is free. Raises AddressInUse or UsageError."""
     loop = asyncio.get_running_loop()
     try:
-        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        found = await loop.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except socket.gaierror as error:
-        raise UsageError(f"cannot listen on {host}:{port}: {host} is not an address of this machine") from error
+        raise UsageError(f"cannot listen on {address}: {address.host} is not an address of this machine") from error
     family, kind, protocol, _, where = min(found, key=lambda f: f[0] != socket.AF_INET)
     with socket.socket(family, kind, protocol) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -177,9 +169,9 @@ async def local_address(host: str, port: int) -> tuple[str, int]:
             probe.bind(where)
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
-                raise AddressInUse(f"{host}:{port} is in use by another process; choose another port") from error
-            raise UsageError(f"cannot listen on {host}:{port}: {error.strerror}") from error
-    return str(where[0]), port
+                raise AddressInUse(f"{address} is in use by another process; choose another port") from error
+            raise UsageError(f"cannot listen on {address}: {error.strerror}") from error
+    return Address(str(where[0]), address.port)
 
 
 def first_port(maddrs: Sequence[str]) -> int | None:

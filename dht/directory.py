@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import Collection, Mapping
 from typing import Protocol
 
 from dht.records import MODELS_KEY, decode_record, encode_record, farewell, segment_keys
 from swarm.clock import Clock
-from swarm.errors import BadRequest, SwarmError, SwarmUnreachable, UsageError
+from swarm.errors import BadRequest, SwarmUnreachable, UsageError
 from swarm.peerinfo import ModelRef, PeerInfo, PeerState
 from swarm.span import Span
 from swarm.view import SwarmView
@@ -46,10 +46,6 @@ class Directory(Protocol):
 
     async def view(self, model: ModelRef) -> SwarmView:
         """Who serves ``model`` now. Raises SwarmUnreachable; never for a bad record, which is dropped."""
-        ...
-
-    def watch(self, model: ModelRef, every_s: float) -> AsyncIterator[SwarmView]:
-        """A view at once and then every so often, until ``close``; a failed look is logged and skipped."""
         ...
 
     async def close(self) -> None: ...
@@ -98,16 +94,6 @@ class RecordDirectory(ABC):
         found = await self._records(segment_keys(model, Span(0, model.num_blocks)))
         infos = [info for subkey, info in found if info.peer_id == subkey]
         return SwarmView.of(model, infos, self._clock.wall())
-
-    async def watch(self, model: ModelRef, every_s: float) -> AsyncIterator[SwarmView]:
-        while not self._closed:
-            try:
-                view = await self.view(model)
-            except SwarmError as error:
-                log.warning("cannot look at the swarm now: %s", error)
-            else:
-                yield view
-            await self._clock.sleep(every_s)
 
     async def close(self) -> None:
         self._closed = True

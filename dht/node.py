@@ -29,10 +29,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dht.daemon import Daemon, first_port, split_address
+from dht.daemon import Daemon, first_port
 from dht.directory import RecordDirectory, Stored
 from dht.doors import KNOCK_EVERY_S, LONELY_KNOCK_S, Door, Doors
 from dht.records import CLOCK_SKEW_S, MAX_RECORD_BYTES, MAX_TTL_S
+from swarm.address import Address, JoinAddress
 from swarm.clock import Clock, SystemClock
 from swarm.errors import SwarmError, SwarmUnreachable, UsageError
 
@@ -105,8 +106,8 @@ class HivemindDirectory(RecordDirectory):
 
     def __init__(
         self,
-        listen: tuple[str, int] | None,
-        announce: tuple[str, int] | None,
+        listen: Address | None,
+        announce: Address | None,
         identity_path: Path | None,
         clock: Clock,
         start_timeout_s: float,
@@ -139,9 +140,9 @@ class HivemindDirectory(RecordDirectory):
         cannot be meant, AddressInUse, and SwarmUnreachable when none of ``join`` answers in time.
         """
         doors = tuple(_read_door(text) for text in dict.fromkeys(join))
-        listening = None if client_mode else split_address(listen)
-        announced = None if client_mode or announce is None else split_address(announce)
-        if announced is not None and announced[1] == 0:
+        listening = None if client_mode else Address.parse(listen, "listen address")
+        announced = None if client_mode or announce is None else Address.parse(announce, "announced address")
+        if announced is not None and announced.port == 0:
             raise UsageError(f"cannot announce {announce}: port 0 means any; name the port that others can dial")
         use_hivemind_log_handler("nowhere")
         logging.getLogger("hivemind").setLevel(logging.ERROR)
@@ -251,7 +252,7 @@ class HivemindDirectory(RecordDirectory):
             node.protocol.cache.maxsize = 0  # where strangers may still put things, and where they would hide ours
             if self._listen is not None:
                 self._addresses = tuple(str(m) for m in await p2p.get_visible_maddrs(latest=True))
-                self._listen = (self._listen[0], first_port(self._addresses) or self._listen[1])
+                self._listen = Address(self._listen.host, first_port(self._addresses) or self._listen.port)
         except BaseException as error:
             await daemon.close()
             if isinstance(error, Exception):
@@ -316,15 +317,13 @@ async def _connect(p2p: Any, door: Door) -> bool:
 
 
 def _read_door(text: str) -> Door:
+    read = JoinAddress.parse(text)
     try:
-        found = re.fullmatch(r"(/(?:ip4|ip6|dns|dns4|dns6)/([^/]+)/tcp/(\d+))/p2p/([^/]+)", text.strip())
-        if not found:
-            raise ValueError("no host, port and peer id in it")
-        Multiaddr(found[0])  # raises ValueError
-        return Door(found[0], PeerID.from_base58(found[4]), Multiaddr(found[1]).to_bytes(), found[2], int(found[3]))
+        Multiaddr(read.text)  # raises ValueError
+        transport = Multiaddr(read.transport).to_bytes()
+        return Door(read.text, PeerID.from_base58(read.peer_id), transport, read.host, read.port)
     except ValueError as error:
-        wanted = '/ip4/203.0.113.7/tcp/31337/p2p/12D3Koo…, as a peer prints under "join" when it is ready'
-        raise UsageError(f"cannot join {text!r}: expected a multiaddr like {wanted}") from error
+        raise UsageError(f"cannot join {read.text}: {error}; copy the address that a peer prints as it is") from error
 
 
 def _explain(error: Exception) -> str:

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import sys
 
-from client import Client, Piece
+from client import Client
 
 
 def main() -> None:
     with Client(swarm=sys.argv[1:] or None) as swarm:  # None: the addresses in SHOAL_SWARM
         # One prompt, streamed as it comes.
         for piece in swarm.stream("class Stack:\n", max_new_tokens=48):
-            if isinstance(piece, Piece):  # the last item is the Result
-                print(piece.text, end="", flush=True)
+            print(piece.text, end="", flush=True)
         print("\n---")
 
         # Several prompts are Sessions side by side; each keeps its own text.
@@ -24,8 +23,7 @@ def main() -> None:
         for prompt, result in zip(
             prompts, swarm.generate(prompts, max_new_tokens=24, temperature=0.7, seed=1), strict=True
         ):
-            hops = " → ".join(f"{hop['peer'][:8]}[{hop['blocks'][0]}:{hop['blocks'][1]}]" for hop in result.route)
-            print(f"{prompt!r} {result.text!r}\n  {result.tokens_per_s:.1f} tokens/s over {hops}")
+            print(f"{prompt!r} {result.text!r}\n  {result.tokens_per_s:.1f} tokens/s over {result.route_text}")
 
 
 if __name__ == "__main__":

@@ -37,11 +37,10 @@ from kernels.types import PAGE_SIZE, BatchRows
 _PRODUCTS = 1 << 21  # of q and k, or p and v, held at a time
 
 
-def write_kv(
-    k: Tensor, v: Tensor, rows: BatchRows, k_pages: Tensor, v_pages: Tensor
-) -> None:  # [rows, kv_heads, head_dim] f32
-    """Rounds keys and values to FP16 and puts each row into its slot. An overflow is stored as NaN, so that the row
-    cannot pass as finite.
+def write_kv(k: Tensor, v: Tensor, rows: BatchRows, k_pages: Tensor, v_pages: Tensor) -> None:
+    """Rounds keys and values [rows, kv_heads, head_dim] f32 to FP16 and puts each row into its slot.
+
+    An overflow is stored as NaN, so that the row cannot pass as finite.
     """
     for new, pages in ((k, k_pages), (v, v_pages)):
         half = new.to(torch.float16)
@@ -53,10 +52,15 @@ def attention(q: Tensor, rows: BatchRows, k_pages: Tensor, v_pages: Tensor, wind
     num_rows, heads, head_dim = q.shape
     kv_heads = k_pages.shape[2]
     grouped = q.view(num_rows, kv_heads, heads // kv_heads, head_dim)
-    parts = [
-        _attend(grouped[cut.start : cut.end].view(cut.seats, -1, *grouped.shape[1:]), cut, k_pages, v_pages)
-        for cut in _cuts(rows, heads * head_dim, window)
-    ]
+    parts: list[Tensor] = []
+    for cut in _cuts(rows, heads * head_dim, window):
+        mine = grouped[cut.start : cut.end].view(cut.seats, -1, *grouped.shape[1:])
+        step = max(1, _PRODUCTS * kv_heads // (heads * head_dim * cut.hidden.numel()))
+        if step >= kv_heads:
+            parts.append(_attend(mine, cut, k_pages, v_pages))
+        else:  # a row so long that its heads go one after the other
+            some = [slice(at, at + step) for at in range(0, kv_heads, step)]
+            parts.append(torch.cat([_attend(mine[:, :, s], cut, k_pages[:, :, s], v_pages[:, :, s]) for s in some], -1))
     return (parts[0] if len(parts) == 1 else torch.cat(parts)).view(num_rows, -1)
 
 
@@ -73,9 +77,7 @@ class _Cut:
 
 
 def _cuts(rows: BatchRows, width: int, window: int | None) -> list[_Cut]:
-    """The Batch's rows in pieces of bounded memory. Derived from integers alone, once for all Blocks with the same
-    window.
-    """
+    """The Batch's rows in pieces of bounded memory: from integers alone, once for all Blocks with this window."""
     key = f"reference cuts {width} {window}"
     if key not in rows.prepared:
         rows.prepared[key] = list(_make_cuts(rows, width, window))
@@ -142,39 +144,29 @@ def _cut(
     )
 
 
-def _attend(
-    q: Tensor, cut: _Cut, k_pages: Tensor, v_pages: Tensor
-) -> Tensor:  # q [seats, rows, kv_heads, heads of each, head_dim]
+def _attend(q: Tensor, cut: _Cut, k_pages: Tensor, v_pages: Tensor) -> Tensor:
+    """q [seats, rows, kv_heads, heads of each, head_dim] -> [seats * rows, heads * head_dim].
+
+    Dimensions that are summed over come first, so that each step of lane_sum reads whole contiguous halves.
+    """
     seats, rows, kv_heads, _, head_dim = q.shape
     num_pages = len(cut.pages) // seats
-    # Whatever is summed over comes first, so that each step of lane_sum reads whole contiguous halves.
-    k = (
-        k_pages[cut.pages]
-        .view(seats, -1, kv_heads, head_dim)
-        .permute(3, 0, 2, 1)
-        .float()
-        .view(head_dim, seats, 1, kv_heads, 1, -1)
-    )
-    scores = lane_sum(q.permute(4, 0, 1, 2, 3).unsqueeze(-1) * k, 0)  # [seats, rows, kv_heads, shared, tokens]
-    scores = (
-        scores.mul_(_score_scale(head_dim)).masked_fill_(cut.hidden, -torch.inf).unflatten(-1, (num_pages, PAGE_SIZE))
-    )
+    k = k_pages[cut.pages].view(seats, -1, kv_heads, head_dim).permute(3, 0, 2, 1).float()
+    products = q.permute(4, 0, 1, 2, 3).unsqueeze(-1) * k.view(head_dim, seats, 1, kv_heads, 1, -1)
+    scores = lane_sum(products, 0).mul_(_score_scale(head_dim)).masked_fill_(cut.hidden, -torch.inf)
+    scores = scores.unflatten(-1, (num_pages, PAGE_SIZE))  # [seats, rows, kv_heads, heads of each, pages, PAGE_SIZE]
 
-    running = scores.amax(-1).clamp_(min=LOWEST).cummax(-1).values  # [seats, rows, kv_heads, shared, pages]
-    before = torch.cat(
-        [running.narrow(-1, 0, 1), running.narrow(-1, 0, num_pages - 1)], -1
-    )  # the first one is not used
+    running = scores.amax(-1).clamp_(min=LOWEST).cummax(-1).values
+    before = torch.cat([running.narrow(-1, 0, 1), running.narrow(-1, 0, num_pages - 1)], -1)  # the first is not used
     powers = exp(torch.cat([scores, before.unsqueeze(-1)], -1).sub_(running.unsqueeze(-1)))
     p, alpha = powers.split([PAGE_SIZE, 1], -1)
 
     taken = v_pages[cut.pages].view(seats, num_pages, PAGE_SIZE, kv_heads, head_dim)
     if cut.unwritten is not None:
-        taken.masked_fill_(cut.unwritten, 0.0)
+        taken.masked_fill_(cut.unwritten, 0.0)  # 0 * NaN would be NaN
     v = torch.ones(PAGE_SIZE, seats, 1, kv_heads, 1, num_pages, head_dim + 1)
     v.narrow(-1, 0, head_dim).copy_(taken.permute(2, 0, 3, 1, 4).unsqueeze(3).unsqueeze(2))
-    sums = lane_sum(
-        p.permute(5, 0, 1, 2, 3, 4).unsqueeze(-1) * v, 0
-    )  # [seats, rows, kv_heads, shared, pages, head_dim + 1]
+    sums = lane_sum(p.permute(5, 0, 1, 2, 3, 4).unsqueeze(-1) * v, 0)  # [..., pages, head_dim + 1]
 
     steps, alphas = sums.unbind(-2), alpha.unbind(-2)
     state = steps[0]

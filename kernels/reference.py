@@ -1,5 +1,4 @@
-"""The arithmetic of profile c8, defined: this file and ``elementary``, in plain torch, one obvious operation after
-another.
+"""The arithmetic of profile c8, defined: this file, ``paged_attention`` and ``elementary``, in plain torch.
 
 **Why define it.** A swarm is made of different machines; a Session shares its Batches with strangers, its prompt is cut
 into Chunks, its Route changes in mid-sentence. Ordinary kernels add floats in an order that depends on all of these, so
@@ -10,11 +9,11 @@ closeness.
 
 **Floats.** Every step is one binary32 operation, rounded to nearest even: a multiplication, then an addition, never
 fused. Division and square root are IEEE's, subnormals are kept, exp is our own (``elementary.exp``). Sums over channels
-and over the tokens of a Page run over sixteen lanes and one tree (``elementary.lane_sum``). Three things in torch break
-these rules and are never used here: ``sum`` and friends (order not promised), ``number / tensor`` (computed as
-``reciprocal * number``, two roundings), ``sqrt`` (see ``elementary.root``); nor are ``addmm``, ``addcmul``, ``lerp``,
-``softmax``, ``exp``. Matrix products appear in ``linear`` alone, on integers so small that FP32 holds them exactly in
-whatever order BLAS adds them.
+and over the tokens of a Page run over sixteen lanes and one tree (``elementary.lane_sum``). Some of torch breaks these
+rules and is never used here: ``sum`` and friends (order not promised), ``number / tensor`` (it is ``reciprocal *
+number``, two roundings), ``sqrt`` (see ``elementary.root``), ``addmm``, ``addcmul``, ``lerp``, ``softmax``, ``exp``.
+``alpha=`` of ``add`` and ``sub`` may be fused, so it appears only where the product is exact. Matrix products appear in
+``linear`` alone, on integers so small that FP32 holds them exactly in whatever order BLAS adds them.
 
 **Weights** are INT8 in groups of G input channels with an FP16 scale each (``types.Linear``; ``model.quantize`` makes
 them).
@@ -32,9 +31,9 @@ the INT32 once.
 **Attention** walks a Seat's Pages in ascending order with an online softmax; see ``paged_attention``. Keys and values
 are stored in FP16.
 
-**Not a number.** NaN and infinity stay in their row: a row with one in it ends as a row with one in it, and no other
-Seat's row changes. Keys or values that overflow FP16 count as NaN. The runner looks at a Span's outputs once and fails
-just those Seats.
+**Not a number.** NaN and infinity stay in their Seat: the row that has one ends with one, rows of the same Seat in the
+same Batch may, and no other Seat's row changes. Keys and values that overflow FP16 count as NaN. So it is enough that
+the runner looks at a Span's outputs, Seat by Seat, and fails those that are not finite.
 
 Functions take and return FP32 unless they say otherwise. ``rows`` are the tokens of a Batch. The group size is never a
 constant here: it is read from the shapes of the operands.

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from kernels.types import PAGE_SIZE, BatchRows, BlockOperands, BlockShape, SeatRows
 from model.config import ModelConfig
-from model.parameters import AnyLinear, BlockWeights, FloatLinear, Profile
+from model.parameters import AnyLinear, BlockWeights, FloatLinear
+from swarm.profile import Profile
 
 
 class Block:

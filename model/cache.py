@@ -16,6 +16,7 @@ import hashlib
 import logging
 import os
 import secrets
+import shutil
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -33,6 +34,7 @@ log = logging.getLogger(__name__)
 
 FORMAT = 1
 ABANDONED_S = 600.0  # a temporary file that nobody has written to for so long
+SUPERSEDED_S = 7 * 86400.0  # what an earlier version of Shoal made of the same model, unused for so long
 _NAMES = {torch.int8: "I8", torch.float16: "F16", torch.float32: "F32"}
 _DTYPES = {name: dtype for dtype, name in _NAMES.items()}
 
@@ -42,6 +44,7 @@ class Cache:
 
     def __init__(self, directory: Path, fingerprint: str):
         maker = hashlib.sha256(Path(quantize.__file__).read_bytes()).hexdigest()[:12]
+        self.fingerprint = fingerprint
         self.key = f"{fingerprint}-c8-g{GROUP}-v{FORMAT}-{maker}"
         self.directory = directory / self.key
         self._complained = False
@@ -69,6 +72,7 @@ class Cache:
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
             self._remove_abandoned()
+            self._remove_superseded()
             self._write(temporary, part, tensors)
             temporary.replace(self.path(part))
             _sync_directory(self.directory)
@@ -116,6 +120,14 @@ class Cache:
             with suppress(OSError):
                 if time.time() - path.stat().st_mtime > ABANDONED_S:
                     path.unlink()
+
+
+    def _remove_superseded(self) -> None:
+        """The same model made by other code: no version in use reads it once it has not been written for a week."""
+        for path in self.directory.parent.glob(f"{self.fingerprint}-*"):
+            with suppress(OSError):
+                if path != self.directory and time.time() - path.stat().st_mtime > SUPERSEDED_S:
+                    shutil.rmtree(path, ignore_errors=True)
 
 
 def _bytes_of(tensor: torch.Tensor) -> memoryview:

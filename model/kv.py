@@ -10,7 +10,7 @@ from torch import Tensor
 
 from kernels.types import PAGE_SIZE
 from model.config import ModelConfig
-from model.parameters import Profile
+from swarm.profile import Profile
 from swarm.span import Span
 
 

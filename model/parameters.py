@@ -10,15 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from kernels.types import Linear
-
-Profile = Literal["c8", "f32"]
-PROFILES: tuple[Profile, ...] = ("c8", "f32")
 
 
 @dataclass(frozen=True, eq=False)

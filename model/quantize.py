@@ -194,9 +194,8 @@ class _Matrix:
             self.linear = Linear(linear.weight, linear.scale, kept, linear.in_features)
 
 
-def _round(
-    name: str, grouped: Tensor
-) -> tuple[Tensor, Tensor]:  # f32 [rows, groups, group] -> int8 alike, f16 [rows, groups]
+def _round(name: str, grouped: Tensor) -> tuple[Tensor, Tensor]:
+    """f32 [rows, groups, group] -> int8 of the same shape, f16 [rows, groups]."""
     amax = grouped.abs().amax(-1)
     scale = (amax / 127).half()
     if not torch.isfinite(scale).all():  # amax is NaN where any weight is

@@ -65,7 +65,7 @@ class RopeTable:
 
 @lru_cache(maxsize=4096)
 def frequencies(rope: RopeConfig, head_dim: int, length: int) -> tuple[float, ...]:
-    """One angular frequency for each pair of channels, for a text of ``length`` tokens (only ``dynamic`` looks at it)."""
+    """One angular frequency for each pair of channels, for a text of ``length`` tokens (``dynamic`` looks at it)."""
     with localcontext() as context:
         context.prec = DIGITS
         theta, factor = Decimal(rope.theta), Decimal(rope.factor)

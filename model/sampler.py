@@ -44,15 +44,20 @@ class Drawn:
 
 def draw(logits: Tensor, params: SamplingParams, position: int, history: Sequence[int], prompt_tokens: int) -> Drawn:
     """The token at ``position``. ``logits`` is f32 [vocab]; ``history`` the prompt's and answer's tokens before it,
-    where ``params.needs_history``; its first ``prompt_tokens`` are the prompt. Raises BadNumbers for NaN or infinity.
+    where ``params.needs_history``; its first ``prompt_tokens`` are the prompt. Raises BadNumbers for NaN or infinity,
+    be it that a penalty made one.
     """
     if not bool(torch.isfinite(logits).all()):
         raise BadNumbers(f"logits at position {position} are not finite")
-    adjusted = _penalised(logits, params, history, prompt_tokens) if params.needs_history else logits
+    adjusted = logits
+    if params.needs_history:
+        adjusted = _penalised(logits, params, history, prompt_tokens)
+        if not bool(torch.isfinite(adjusted).all()):
+            raise BadNumbers(f"logits at position {position} are not finite once penalties are applied")
     if params.greedy:
         token_id = int(torch.argmax(adjusted))  # torch promises the first of equals
     else:
-        token_id = _choose(adjusted, params, _chance(params.seed, position))
+        token_id = choose(adjusted, params, _chance(params.seed, position))
     if params.logprobs is None:
         return Drawn(token_id)
     return _with_logprobs(token_id, logits, params.logprobs)
@@ -72,8 +77,8 @@ def _penalised(logits: Tensor, params: SamplingParams, history: Sequence[int], p
     return logits
 
 
-def _choose(logits: Tensor, params: SamplingParams, chance: int) -> int:
-    """``chance`` is uniform in 0 .. 2^64 - 1."""
+def choose(logits: Tensor, params: SamplingParams, chance: int) -> int:
+    """The token that ``chance``, uniform in 0 .. 2^64 - 1, falls on."""
     temperature = torch.tensor(max(params.temperature, _LEAST_TEMPERATURE), dtype=torch.float32)
     relative = (logits - logits.max()) / temperature
     weights = (exp(relative).double() * 2.0**_UNIT_BITS).to(torch.int64)

@@ -18,11 +18,12 @@ from model.block import Block
 from model.config import ModelConfig
 from model.ends import Embedding, Head
 from model.kv import KVCache, kv_bytes_per_token
-from model.parameters import Profile, SpanWeights
+from model.parameters import SpanWeights
 from model.rope import RopeTable
 from model.source import Source
 from model.weights import load_span
 from swarm.errors import WrongModel
+from swarm.profile import Profile
 from swarm.span import Span
 
 
@@ -32,7 +33,8 @@ class SpanModel:
     def __init__(self, config: ModelConfig, span: Span, weights: SpanWeights, profile: Profile, num_pages: int):
         assert len(weights.blocks) == len(span), f"{len(weights.blocks)} Blocks' weights for span {span}"
         chosen = kernels.select()
-        self.config, self.span, self.profile = config, span, profile
+        self.config, self.span = config, span
+        self.profile: Profile = profile
         self.kv = KVCache(config, span, num_pages, profile)
         self._rope = RopeTable(config)
         self._blocks = {

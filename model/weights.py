@@ -20,10 +20,11 @@ from model.cache import Cache
 from model.config import ModelConfig
 from model.fingerprint import fingerprint
 from model.layout import EMBEDDING, FINAL_NORM, block_prefix, block_tensors, check_tensors, head_tensor
-from model.parameters import PROFILES, BlockWeights, EndsWeights, Profile, SpanWeights
+from model.parameters import BlockWeights, EndsWeights, SpanWeights
 from model.quantize import float_block, float_ends, quantize_block, quantize_ends
 from model.source import Source
 from swarm.errors import CorruptCheckpoint, UsageError
+from swarm.profile import PROFILES, Profile
 from swarm.span import Span
 
 Progress = Callable[[int, int], None]

@@ -64,13 +64,31 @@ class Announcer:
                 return False
             return True
 
+    async def announce_until(self, leaving: asyncio.Event) -> bool:
+        """Tries until the swarm has taken note, or until ``leaving`` is set, which is False whatever was published."""
+        announcing = asyncio.create_task(self._insist())
+        told = asyncio.create_task(leaving.wait())
+        try:
+            await asyncio.wait((announcing, told), return_when=asyncio.FIRST_COMPLETED)
+            if announcing.done():
+                announcing.result()  # raises what it failed with
+            return not leaving.is_set()
+        finally:
+            announcing.cancel()
+            told.cancel()
+
     async def withdraw(self) -> None:
-        """Tells the swarm that this Peer is gone. If that fails, its record expires by itself."""
+        """Tells the swarm that this Peer is gone, once. If that fails, its record expires by itself."""
         self._withdrawn = True
         async with self._turn:
-            if self._last is None:
+            info, self._last = self._last, None
+            if info is None:
                 return
             try:
-                await self._directory.withdraw(self._last)
+                await self._directory.withdraw(info)
             except ShoalError as error:
-                log.warning("cannot withdraw %s, its record expires in %g s: %s", self._last, self._ttl_s, error)
+                log.warning("cannot withdraw %s, its record expires in %g s: %s", info, self._ttl_s, error)
+
+    async def _insist(self) -> None:
+        while not await self.announce_now():
+            await self._clock.sleep(FIRST_RETRY_S)

@@ -3,42 +3,17 @@
 from __future__ import annotations
 
 import os
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 from peer.log import LEVELS
+from swarm.address import Address
 from swarm.errors import UsageError
+from swarm.profile import PROFILES, Profile
 from swarm.span import Span
 
-Profile = Literal["c8", "f32"]
-PROFILES: tuple[Profile, ...] = ("c8", "f32")
 DEFAULT_KV_TOKENS = 32768
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """host:port. Port 0 means any free one; an IPv6 host is written in brackets."""
-
-    host: str
-    port: int
-
-    @classmethod
-    def parse(cls, text: str, what: str) -> Address:
-        """``what`` is the option that it came from. Raises UsageError."""
-        found = re.fullmatch(r"(?:\[([0-9A-Fa-f:.]{2,45})\]|([A-Za-z0-9._-]{1,253})):(\d{1,5})", text.strip())
-        if not found or int(found[3]) > 65535:
-            raise UsageError(f"{what} {text[:80]!r} is not an address; write host:port, for example 127.0.0.1:31330")
-        return cls(found[1] or found[2], int(found[3]))
-
-    @property
-    def anywhere(self) -> bool:
-        """Whether it stands for all interfaces, so that nobody can dial it."""
-        return self.host in ("0.0.0.0", "::", "::0")
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+LOOPBACK = Address("127.0.0.1", 0)
 
 
 def default_cache() -> Path:
@@ -54,7 +29,7 @@ class PeerConfig:
     revision: str | None = None
     blocks: Span | None = None  # None: what the swarm lacks most
     max_blocks: int | None = None  # of that choice; None: what fits in half of the free memory
-    listen: Address = Address("127.0.0.1", 0)
+    listen: Address = LOOPBACK
     announce: Address | None = None  # how others reach it; port 0: the one listened on
     join: tuple[str, ...] = ()
     dht_listen: Address | None = None  # None: any port of the host that ``listen`` names
@@ -84,8 +59,10 @@ class PeerConfig:
             raise UsageError(f"--profile is {self.profile!r}, expected one of {', '.join(PROFILES)}")
         if self.log_level not in LEVELS:
             raise UsageError(f"--log-level is {self.log_level!r}, expected one of {', '.join(LEVELS)}")
-        if not 0 <= self.drain_s <= 86400 or self.lease_s <= 0:
+        if not 0 <= self.drain_s <= 86400:
             raise UsageError(f"--drain-s is {self.drain_s:g}, expected 0 to 86400 seconds")
+        if not 0 < self.lease_s <= 86400:
+            raise UsageError(f"--lease-s is {self.lease_s:g}, expected more than 0 and at most 86400 seconds")
         if self.announce is not None and self.announce.anywhere:
             raise UsageError(f"--announce {self.announce} cannot be dialled; name this machine's own address")
         if self.blocks is not None and self.max_blocks is not None:

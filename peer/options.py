@@ -7,18 +7,17 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from peer.config import DEFAULT_KV_TOKENS, PROFILES, Address, PeerConfig
+from peer.config import DEFAULT_KV_TOKENS, PeerConfig
 from peer.log import LEVELS
-from swarm.errors import UsageError
+from swarm.address import SWARM_VARIABLE, Address, read_swarm
+from swarm.profile import PROFILES
 from swarm.span import Span
-
-SWARM_VARIABLE = "SHOAL_SWARM"
 
 
 def parse(argv: Sequence[str] | None, environ: Mapping[str, str] = os.environ) -> PeerConfig:
     """Raises UsageError for what cannot be meant; argparse itself exits: 2 for unknown options, 0 after --help."""
     given = {name: value for name, value in vars(_parser().parse_args(argv)).items() if value is not None}
-    given["join"] = tuple(given.get("join") or environ.get(SWARM_VARIABLE, "").replace(",", " ").split())
+    given["join"] = read_swarm(given.get("join"), environ)
     for name in ("listen", "announce", "dht_listen", "http"):
         if name in given:
             given[name] = Address.parse(given[name], f"--{name.replace('_', '-')}")
@@ -27,12 +26,6 @@ def parse(argv: Sequence[str] | None, environ: Mapping[str, str] = os.environ) -
     for name in ("identity", "cache"):
         if name in given:
             given[name] = Path(given[name]).expanduser()
-    for address in given["join"]:
-        if not address.startswith("/"):
-            example = "/ip4/192.0.2.1/tcp/31337/p2p/Qm…"
-            raise UsageError(
-                f"cannot join {address[:80]!r}; copy an address from a peer's ready line, such as {example}"
-            )
     return PeerConfig(**given)
 
 
@@ -72,6 +65,13 @@ def _parser() -> argparse.ArgumentParser:
         help=f"KV cache, tokens of all sessions (default: {DEFAULT_KV_TOKENS}, or a quarter of the free memory)",
     )  # fmt: skip
     limits.add_argument("--max-sessions", type=int, metavar="N", help="default: 64")
+    limits.add_argument("--max-links", type=int, metavar="N", help="clients connected at a time (default: 256)")
+    limits.add_argument(
+        "--max-chunk-tokens", type=int, metavar="N", help="longest piece of a prompt taken at once (default: 256)"
+    )
+    limits.add_argument(
+        "--lease-s", type=float, metavar="S", help="a session that is silent this long loses its seat (default: 60)"
+    )
     limits.add_argument("--threads", type=int, metavar="N", help="of the computation (default: all cores)")
     limits.add_argument(
         "--drain-s", type=float, metavar="S", help="how long sessions may finish after SIGTERM (default: 10)"

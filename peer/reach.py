@@ -1,13 +1,12 @@
-"""How others reach this Peer: the address that it announces. And which software says so."""
+"""How others reach this Peer: the address that it announces."""
 
 from __future__ import annotations
 
 import socket
-from importlib.metadata import PackageNotFoundError, version
 
 import structlog
 
-from peer.config import Address
+from swarm.address import Address
 
 log = structlog.get_logger("peer.reach")
 
@@ -35,10 +34,3 @@ def outward_host(listening_host: str) -> str:
             return str(probe.getsockname()[0])
     except OSError:
         return near
-
-
-def software_version() -> str:
-    try:
-        return version("shoal")
-    except PackageNotFoundError:
-        return "from-source"

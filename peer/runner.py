@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+import structlog
 import torch
 
 from kernels.types import SeatRows
@@ -22,8 +23,10 @@ from peer.scheduler import Work
 from peer.seat import Answer, Seat
 from proto.messages import Chunk, Done, Token, Want, WireDType
 from proto.tensors import from_hidden, to_hidden
-from swarm.errors import BadNumbers, Fault
+from swarm.errors import BadNumbers, Fault, Internal
 from swarm.span import Span
+
+log = structlog.get_logger("peer.runner")
 
 
 @dataclass(slots=True)
@@ -119,4 +122,7 @@ def _token(passage: _Passage, logits: torch.Tensor) -> Token | Fault:
         drawn = draw(logits, params, position, seat.history, seat.request.prompt_tokens)
     except Fault as fault:
         return fault
+    except Exception as error:  # what its own parameters brought about is no affair of the other Seats
+        log.exception("drawing failed", session=seat.session.hex()[:8], position=position)
+        return Internal(f"this peer failed while drawing a token ({type(error).__name__}); use another")
     return Token(chunk.step, position, drawn.token_id, drawn.logprob, drawn.top)

@@ -67,11 +67,6 @@ class Seat:
         self._asked: dict[int, int] = {}  # step → epoch, of the Chunks that the engine has
         self.renew(now)
 
-    @property
-    def waiting(self) -> int:
-        """Chunks with the engine."""
-        return len(self._asked)
-
     def renew(self, now: float) -> None:
         self.expires_at = now + self.lease_s
 

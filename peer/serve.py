@@ -77,12 +77,11 @@ async def _until_signalled(config: PeerConfig) -> int:
 
 
 def _tune_libraries() -> None:
-    """What OpenMP and gRPC read from the environment when they are loaded, so this comes before.
+    """What OpenMP reads from the environment when it is loaded, so this comes before.
 
-    Other peers may run here: a thread that waits at a barrier must not burn the core that another one needs. And what
-    gRPC's core prints about every stranger's garbage is no log of ours.
+    Other peers may run here: a thread that waits at a barrier must not burn the core that another one needs.
     """
-    settings = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0", "KMP_BLOCKTIME": "0", "GRPC_VERBOSITY": "NONE"}
+    settings = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0", "KMP_BLOCKTIME": "0"}
     for name, value in settings.items():
         os.environ.setdefault(name, value)
 

@@ -14,9 +14,10 @@ from aiohttp import web
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from peer.config import Address
+from dht.daemon import local_address
 from proto.options import SERVER_OPTIONS
 from proto.rpc import SERVICE, PeerService, add_peer_service
+from swarm.address import Address
 from swarm.errors import AddressInUse
 
 Status = Callable[[], dict[str, Any]]
@@ -32,14 +33,18 @@ class GrpcServer:
         self._server = grpc.aio.server(options=SERVER_OPTIONS)
         self._health = health.aio.HealthServicer()  # pyright: ignore[reportAttributeAccessIssue]
 
-    def bind(self, address: Address) -> Address:
-        """Take the port; 0 means any. Returns what was taken. Raises AddressInUse."""
+    async def bind(self, address: Address) -> Address:
+        """Take the port; 0 means any. Returns what was taken. Raises AddressInUse, UsageError for a host not ours.
+
+        gRPC gets a number, not a name: it would take a host called "unix" for a kind of socket.
+        """
+        here = await local_address(address)
         try:
-            port = self._server.add_insecure_port(str(address))
-        except RuntimeError:
+            port = self._server.add_insecure_port(str(here))
+        except RuntimeError:  # taken since we looked
             port = 0
         if port == 0:
-            raise AddressInUse(f"cannot listen on {address}; is another process there? choose another --listen")
+            raise AddressInUse(f"{address} is in use by another process; choose another port")
         return Address(address.host, port)
 
     async def start(self, service: PeerService) -> None:
@@ -70,14 +75,14 @@ class HttpServer:
         self._runner = web.AppRunner(app, access_log=None)
 
     async def start(self, address: Address) -> Address:
-        """Bind and answer. Returns what was bound. Raises AddressInUse."""
+        """Bind and answer. Returns what was bound. Raises AddressInUse, UsageError."""
+        here = await local_address(address)
         await self._runner.setup()
         try:
-            await web.TCPSite(self._runner, address.host, address.port).start()
+            await web.TCPSite(self._runner, here.host, here.port).start()
         except OSError as error:
             await self._runner.cleanup()
-            why = error.strerror or str(error)
-            raise AddressInUse(f"cannot listen on {address} ({why}); choose another --http") from None
+            raise AddressInUse(f"{address} is in use by another process; choose another port") from error
         return Address(address.host, self._runner.addresses[0][1])
 
     async def stop(self) -> None:

@@ -7,6 +7,7 @@ ports bound → model understood, swarm joined → Span chosen, announced as JOI
 from __future__ import annotations
 
 import asyncio
+import importlib
 import json
 import secrets
 import sys
@@ -20,7 +21,7 @@ import structlog
 from peer.announcer import Announcer
 from peer.capacity import blocks_that_fit, free_bytes, kv_tokens_that_fit
 from peer.claim import Claim
-from peer.config import Address, PeerConfig
+from peer.config import PeerConfig
 from peer.desk import Desk
 from peer.engine import Computing, Engine
 from peer.identity import Identity, load_identity
@@ -28,24 +29,28 @@ from peer.loading import Checkpoint, load, open_checkpoint, settle
 from peer.pages import PagePool
 from peer.probe import measure_block_s
 from peer.progress import progress
-from peer.reach import announced_address, software_version
+from peer.reach import announced_address
 from peer.scheduler import Scheduler
 from peer.seats import Seats, Terms
 from peer.server import GrpcServer, HttpServer
 from peer.service import Service, asset_refs
 from proto.frames import Limits
-from proto.messages import Hello, Info
+from proto.messages import Hello, Info, WireDType
+from proto.options import MAX_MESSAGE_BYTES
+from proto.scan import MAX_CONTROL_BYTES
+from swarm.address import Address
 from swarm.clock import Clock
-from swarm.errors import UsageError
+from swarm.errors import ShoalError, UsageError
 from swarm.peerinfo import ModelRef, PeerState
 from swarm.placement import choose_span
 from swarm.span import Span
+from swarm.version import software_version
 
 if TYPE_CHECKING:
     from dht.directory import Directory
+    from model.config import ModelConfig
 
 SWEEP_EVERY_S = 1.0
-ANNOUNCE_AGAIN_S = 1.0
 DRAIN_LOOK_S = 0.05
 GOODBYE_S = 3.0  # for the swarm to take note that this Peer leaves
 LINKS_END_S = 1.0  # for Links to write what is queued
@@ -75,7 +80,7 @@ class Serving:
         config = self._config
         async with AsyncExitStack() as stack:
             server = GrpcServer()
-            listening = server.bind(config.listen)
+            listening = await server.bind(config.listen)
             stack.push_async_callback(server.stop, 0.0)
             if config.http is not None:
                 http = HttpServer(self._status, lambda: self.ready)
@@ -108,15 +113,16 @@ class Serving:
                     await server.start(self._service(claim, checkpoint))
                     await server.set_serving(True)
                     claim.state = PeerState.READY
-                    while not await announcer.announce_now():
-                        await self._clock.sleep(ANNOUNCE_AGAIN_S)
-                    self._say_ready(claim, directory)
-                    await self._leaving.wait()
+                    if await announcer.announce_until(self._leaving):
+                        self._say_ready(claim, directory)
+                        await self._leaving.wait()
                     await self._drain(claim, announcer, server)
 
     async def _find(self, engine: Engine, identity: Identity, stack: AsyncExitStack) -> tuple[Checkpoint, Directory]:
         """Understand the model and join the swarm, side by side."""
-        from dht.node import HivemindDirectory  # slow, and it imports torch: before another thread does
+        # Slow, and /healthz answers already; awaited, for it imports torch, and the compute thread is about to.
+        await asyncio.to_thread(importlib.import_module, "dht.node")
+        from dht.node import HivemindDirectory
 
         config = self._config
         host = config.dht_listen or Address(config.listen.host, 0)
@@ -147,7 +153,7 @@ class Serving:
             return config.blocks
         at_most = config.max_blocks or blocks_that_fit(checkpoint.config, config.profile, free_bytes())
         view = await directory.view(ref)
-        span = choose_span(view, at_most)
+        span = choose_span(view, at_most, config.profile)
         log.info("span chosen", blocks=str(span), at_most=at_most, peers=len(view.peers))
         return span
 
@@ -155,7 +161,7 @@ class Serving:
         from kernels.types import PAGE_SIZE
 
         config, model = self._config, checkpoint.config
-        wanted = kv_tokens_that_fit(model, config.profile, len(span), config.kv_tokens, free_bytes())
+        wanted = kv_tokens_that_fit(model, config.profile, span, config.kv_tokens, free_bytes())
         terms = Terms(
             checkpoint.ref,
             span,
@@ -179,9 +185,7 @@ class Serving:
 
     def _service(self, claim: Claim, checkpoint: Checkpoint) -> Service:
         model, config = checkpoint.config, self._config
-        limits = Limits(
-            hidden_size=model.hidden_size, vocab_size=model.vocab_size, max_chunk_tokens=config.max_chunk_tokens
-        )
+        limits = _limits(model, config.max_chunk_tokens)
         assets = asset_refs(checkpoint.assets)
 
         def info() -> Info:
@@ -245,9 +249,27 @@ class Serving:
         }
 
 
+def _limits(model: ModelConfig, max_chunk_tokens: int) -> Limits:
+    """What is taken from a client: as much as an honest one sends, a full Chunk with control entries beside it."""
+    chunk = max_chunk_tokens * model.hidden_size * WireDType.F32.itemsize
+    return Limits(
+        hidden_size=model.hidden_size,
+        vocab_size=model.vocab_size,
+        max_chunk_tokens=max_chunk_tokens,
+        max_tokens=model.max_positions,
+        max_history=model.max_positions,
+        max_frame_bytes=min(chunk + MAX_CONTROL_BYTES, MAX_MESSAGE_BYTES),
+    )
+
+
 async def _warn_of_namesakes(ref: ModelRef, directory: Directory) -> None:
     """Peers of other weights under the same name never share a Session with this one, which surprises people."""
-    for other in await directory.models():
+    try:
+        models = await directory.models()
+    except ShoalError as error:
+        log.warning("cannot see which other models the swarm has", why=str(error))
+        return
+    for other in models:
         if other.name == ref.name and other.fingerprint != ref.fingerprint:
             log.warning(
                 "the swarm has another model of this name", name=ref.name, ours=ref.fingerprint, other=other.fingerprint

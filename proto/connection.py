@@ -6,7 +6,6 @@ Every error that leaves here is one of ours; nothing is ever retried here.
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Sequence
 
 import grpc.aio
@@ -20,7 +19,8 @@ from proto.messages import AssetRef, Hello, Info
 from proto.options import CHANNEL_OPTIONS
 from proto.rpc import PeerStub
 from proto.status import from_rpc_error
-from swarm.errors import BadRequest
+from swarm.address import Address
+from swarm.errors import BadRequest, UsageError
 
 MAX_ASSET_BYTES = 64 << 20
 
@@ -30,8 +30,10 @@ class Connection:
 
     def __init__(self, address: str, options: Sequence[tuple[str, int]] = CHANNEL_OPTIONS):
         self.address = address
-        if not re.fullmatch(r"(\[[0-9a-fA-F:.]{2,45}\]|[A-Za-z0-9._-]{1,253}):[0-9]{1,5}", address):
-            raise BadRequest(f"{address[:80]!r} is not an address; expected host:port")
+        try:
+            Address.parse(address)
+        except UsageError as error:
+            raise BadRequest(str(error)) from error
         # The explicit scheme keeps gRPC from reading an address as a unix: or xds: one.
         self._channel = grpc.aio.insecure_channel(f"dns:///{address}", options=options)
         self._stub = PeerStub(self._channel)

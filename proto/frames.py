@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from google.protobuf.message import DecodeError
 
 from proto import shoal_pb2 as pb
-from proto.info import decode_info_reply as decode_info_reply
-from proto.info import encode_info_reply as encode_info_reply
 from proto.messages import (
     SESSION_BYTES,
     Advance,
@@ -33,13 +31,13 @@ from proto.messages import (
     Want,
     WireDType,
 )
+from proto.peerinfo import MAX_TEXT
 from proto.scan import scan
-from proto.text import one_line
 from swarm.errors import FAULTS, BadRequest, Fault, FaultCode, Internal, Refused, UsageError
 from swarm.sampling import MAX_LOGPROBS, SamplingParams
 from swarm.span import Span
+from swarm.text import one_line
 
-MAX_TEXT = 64  # letters of a version or of the name of a Profile
 MAX_MESSAGE = 500  # letters of a Fault's message
 MAX_WAIT_S = 86_400.0  # of a lease or of retry_after
 

@@ -6,6 +6,7 @@ import math
 import re
 
 from proto import shoal_pb2 as pb
+from swarm.address import Address
 from swarm.errors import BadRequest, UsageError
 from swarm.peerinfo import ModelRef, PeerInfo, PeerState
 from swarm.span import Span
@@ -13,7 +14,6 @@ from swarm.span import Span
 MAX_TEXT = 64  # letters of a version or of the name of a profile
 
 _PEER_ID = re.compile(r"[0-9a-f]{32}")
-_ADDRESS = re.compile(r"(?:\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._-]{1,253}):([0-9]{1,5})")
 
 
 def encode_info(info: PeerInfo) -> pb.PeerInfo:
@@ -45,9 +45,12 @@ def decode_info(message: pb.PeerInfo) -> PeerInfo:
     if not _PEER_ID.fullmatch(message.peer_id):
         raise BadRequest(f"peer_id must be 32 hex digits, not {message.peer_id[:40]!r}")
     who = f"peer {message.peer_id[:8]}"
-    found = _ADDRESS.fullmatch(message.address)
-    if not found or not 0 < int(found[1]) < 65536:
-        raise BadRequest(f"{who} gives no address of the form host:port, but {message.address[:60]!r}")
+    try:
+        port = Address.parse(message.address).port
+    except UsageError as error:
+        raise BadRequest(f"{who}: {error}") from error
+    if port == 0:
+        raise BadRequest(f"{who} gives an address that cannot be dialled: {message.address}")
     for name, text in (("profile", message.profile), ("version", message.version)):
         if not 0 < len(text) <= MAX_TEXT or not text.isprintable():
             raise BadRequest(f"{who}: {name} must be 1..{MAX_TEXT} printable letters, not {text[:MAX_TEXT]!r}")

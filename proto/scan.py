@@ -1,8 +1,9 @@
 """A look at a Frame's bytes before protobuf unpacks them.
 
 Two bytes make an empty message, which takes about sixty when unpacked: 64 MiB of them would become 1.8 GiB. So entries
-are counted first, and everything in the Frame that is not the payload of a Chunk or an Open, whose insides cannot
-grow like that, is held to a few MiB. What passes is unpacked into at most a few times its own size.
+are counted first, and everything in the Frame that is not the payload of a Chunk, whose insides cannot grow like
+that, is held to a few MiB: Opens too, whose token ids grow fourfold and take long to check. What passes is unpacked
+into at most a few times its own size.
 """
 
 from __future__ import annotations
@@ -10,10 +11,10 @@ from __future__ import annotations
 from proto import shoal_pb2 as pb
 from swarm.errors import BadRequest
 
-MAX_CONTROL_BYTES = 4 << 20  # of one Frame: all but the payloads of Chunks and Opens
+MAX_CONTROL_BYTES = 4 << 20  # of one Frame: all but the payloads of Chunks
 
 _ENTRIES = pb.Frame.ENTRIES_FIELD_NUMBER
-_PAYLOADS = (pb.Entry.CHUNK_FIELD_NUMBER, pb.Entry.OPEN_FIELD_NUMBER)
+_CHUNK = pb.Entry.CHUNK_FIELD_NUMBER
 _SMALL = 64  # bytes of an entry that need no closer look
 _MAX_FIELDS = 32  # of one entry, and beside the entries of a Frame: it has three, later versions may add some
 
@@ -39,13 +40,13 @@ def scan(data: bytes, max_bytes: int, max_entries: int) -> None:
 
 
 def _payload(data: bytes, at: int, end: int) -> int:
-    """Bytes of the Chunks and Opens in the entry that lies at ``at`` .. ``end``."""
+    """Bytes of the Chunks in the entry that lies at ``at`` .. ``end``."""
     total = 0
     for _ in range(_MAX_FIELDS):
         if at == end:
             return total
         number, start, at = _field(data, at, end)
-        if start is not None and number in _PAYLOADS:
+        if start is not None and number == _CHUNK:
             total += at - start
     raise BadRequest(f"frame has an entry of {_MAX_FIELDS} fields or more")
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import grpc
 import grpc.aio
 
-from proto.text import one_line
 from swarm.errors import (
     BadRequest,
     DeadLink,
@@ -22,6 +21,7 @@ from swarm.errors import (
     Timeout,
     WrongModel,
 )
+from swarm.text import one_line
 
 TO_STATUS: dict[FaultCode, grpc.StatusCode] = {
     FaultCode.BAD_REQUEST: grpc.StatusCode.INVALID_ARGUMENT,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -44,7 +45,7 @@ class Scene:
         self.text += piece.text
         self.tokens += len(piece.token_ids)
         if self.piece is not None and piece.failovers > self.piece.failovers:
-            self.events.append(f"token {self.tokens}: the session went on over {_hops(piece)}")
+            self.events.append(f"token {self.tokens}: the session went on over {piece.route_text}")
         self.piece = piece
 
     def __rich__(self) -> Panel:
@@ -79,6 +80,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--prompt", default=PROMPT, help="what the text begins with (default: the head of a class)")
     args = parser.parse_args(argv)
     console = Console()
+    for number in (signal.SIGTERM, signal.SIGHUP):  # a closed terminal must not leave three peers behind
+        signal.signal(number, _leave)
     try:
         with LocalSwarm("--threads", "1", "--log-level", "warning") as swarm:
             return _play(console, swarm, args.prompt)
@@ -86,7 +89,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"shoal: {error}", file=sys.stderr)
         return error.exit_status
     except KeyboardInterrupt:
-        return 130
+        return 128 + signal.SIGINT
+
+
+def _leave(number: int, _: object) -> None:
+    raise SystemExit(128 + number)
 
 
 def _play(console: Console, swarm: LocalSwarm, prompt: str) -> int:
@@ -99,7 +106,7 @@ def _play(console: Console, swarm: LocalSwarm, prompt: str) -> int:
         again = client.generate(prompt, max_new_tokens=TOKENS, ignore_eos=True)
     same = again.token_ids == result.token_ids
     verdict = "[green]identical, token for token[/]" if same else "[red]different[/]"
-    console.print(f"the same prompt again, undisturbed, over {_hops(again)}: {verdict}")
+    console.print(f"the same prompt again, undisturbed, over {again.route_text}: {verdict}")
     with console.status("ending the swarm …"):
         survivors = [peer for peer in swarm.peers if peer.process.poll() is None]
         statuses = [peer.terminate() for peer in survivors]
@@ -121,17 +128,14 @@ def _generate_and_lose_a_peer(console: Console, swarm: LocalSwarm, client: Clien
     scene.text = prompt
     victim: LocalPeer | None = None
     with _shown(console, scene) as say:
-        for piece in client.stream(prompt, max_new_tokens=TOKENS, ignore_eos=True):
-            if isinstance(piece, Result):
-                result = piece
-                break
+        stream = client.stream(prompt, max_new_tokens=TOKENS, ignore_eos=True)
+        for piece in stream:
             scene.take(piece)
             if victim is None and scene.tokens >= KILL_AT:
                 victim = next(peer for peer in swarm.peers if peer.peer_id == piece.route[-1]["peer"])
                 victim.kill()
                 say(f"token {scene.tokens}: peer {victim.peer_id[:8]} was killed with SIGKILL")
-        else:
-            raise AssertionError("a stream ends with its Result")
+    result = stream.result
     if not console.is_terminal:
         console.print(scene)
     console.print(
@@ -148,7 +152,3 @@ def _shown(console: Console, scene: Scene) -> Iterator:
         return
     with Live(scene, console=console, refresh_per_second=12):
         yield scene.events.append
-
-
-def _hops(part: Piece | Result) -> str:
-    return " → ".join(f"{leg['peer'][:8]}[{leg['blocks'][0]}:{leg['blocks'][1]}]" for leg in part.route)

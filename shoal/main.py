@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
+
+from swarm.version import software_version
 
 COMMANDS = {
     "serve": ("peer.serve", "host a span of blocks"),
@@ -19,7 +20,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one tool and return its exit status."""
     args = list(sys.argv[1:] if argv is None else argv)
     if args[:1] in (["--version"], ["version"]):
-        print(f"shoal {_version()}")
+        print(f"shoal {software_version()}")
         return 0
     if args[:1] in ([], ["-h"], ["--help"], ["help"]):
         print(_usage())
@@ -34,10 +35,3 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _usage() -> str:
     lines = [f"  shoal {name:<10} {what}" for name, (_, what) in COMMANDS.items()]
     return "\n".join(["usage: shoal COMMAND [options]   (each has --help)", "", *lines])
-
-
-def _version() -> str:
-    try:
-        return version("shoal")
-    except PackageNotFoundError:
-        return "from source"

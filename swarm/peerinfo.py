@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import IntEnum
 
 from swarm.errors import UsageError
@@ -61,17 +61,6 @@ class PeerInfo:
             or not 0 <= self.block_s < 3600
         ):
             raise UsageError(f"peer {self.peer_id[:8]} claims impossible figures")
-
-    @property
-    def has_embedding(self) -> bool:
-        return self.span.start == 0
-
-    @property
-    def has_head(self) -> bool:
-        return self.span.end == self.model.num_blocks
-
-    def with_state(self, state: PeerState) -> PeerInfo:
-        return replace(self, state=state)
 
     def __str__(self) -> str:
         return f"{self.peer_id[:8]}[{self.span}]"

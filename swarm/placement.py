@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from swarm.peerinfo import PeerState
+from swarm.profile import Profile
 from swarm.span import Span
 from swarm.view import SwarmView
 
 
-def choose_span(view: SwarmView, capacity: int) -> Span:
-    """The Span of at most ``capacity`` Blocks that the swarm lacks most.
+def choose_span(view: SwarmView, capacity: int, profile: Profile) -> Span:
+    """The Span of at most ``capacity`` Blocks that the swarm lacks most in ``profile``.
 
     Where Blocks are missing: the window with the most missing Blocks, cut to them. Where none is: the window whose
     replicas are fewest, compared by its weakest Block first, so the swarm's bottleneck is always relieved.
     Ties go to the lowest Block. ``capacity`` is at least 1. Peers that are still loading count: else all who start
-    together would fill the same gap.
+    together would fill the same gap. Those of another profile do not: no Session can use both.
     """
-    replicas = _claims(view)
+    replicas = _claims(view, profile)
     total = len(replicas)
     width = max(1, min(capacity, total))
     windows = [Span(start, start + width) for start in range(total - width + 1)]
@@ -26,11 +27,11 @@ def choose_span(view: SwarmView, capacity: int) -> Span:
     return min(windows, key=lambda w: (sorted(replicas[b] for b in w), w.start))
 
 
-def _claims(view: SwarmView) -> list[int]:
-    """How many Peers serve each Block, or soon will."""
+def _claims(view: SwarmView, profile: Profile) -> list[int]:
+    """How many Peers of ``profile`` serve each Block, or soon will."""
     counts = [0] * view.model.num_blocks
     for peer in view.peers:
-        if peer.state in (PeerState.JOINING, PeerState.READY):
+        if peer.profile == profile and peer.state in (PeerState.JOINING, PeerState.READY):
             for block in peer.span:
                 counts[block] += 1
     return counts

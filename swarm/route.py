@@ -41,14 +41,5 @@ class Route:
     def span(self) -> Span:
         return Span(self.hops[0].span.start, self.hops[-1].span.end)
 
-    def replaced(self, detour: Route) -> Route:
-        """This Route with ``detour`` in place of the Hops that it spans. Raises UsageError where ends do not meet."""
-        before = [h for h in self.hops if h.span.end <= detour.span.start]
-        after = [h for h in self.hops if h.span.start >= detour.span.end]
-        route = Route((*before, *detour.hops, *after))
-        if route.span != self.span:
-            raise UsageError(f"with a detour over {detour.span} the route covers {route.span}, not {self.span}")
-        return route
-
     def __str__(self) -> str:
         return " → ".join(str(h) for h in self.hops)

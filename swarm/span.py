@@ -35,10 +35,6 @@ class Span:
     def covers(self, other: Span) -> bool:
         return self.start <= other.start and other.end <= self.end
 
-    def overlap(self, other: Span) -> Span | None:
-        start, end = max(self.start, other.start), min(self.end, other.end)
-        return Span(start, end) if start < end else None
-
     @classmethod
     def parse(cls, text: str) -> Span:
         """``"0:20"`` → Span(0, 20). Raises UsageError on anything else."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from swarm.peerinfo import ModelRef, PeerInfo, PeerState
-from swarm.span import Span, uncovered
+from swarm.span import Span
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,18 +40,3 @@ class SwarmView:
     def usable(self, profile: str | None = None) -> tuple[PeerInfo, ...]:
         """The Peers that take new Seats, optionally of one profile only."""
         return tuple(p for p in self.peers if p.state is PeerState.READY and profile in (None, p.profile))
-
-    def without(self, peer_ids: Collection[str]) -> SwarmView:
-        return SwarmView(self.model, tuple(p for p in self.peers if p.peer_id not in peer_ids), self.taken_at)
-
-    def replicas(self) -> tuple[int, ...]:
-        """How many usable Peers serve each Block."""
-        counts = [0] * self.model.num_blocks
-        for peer in self.usable():
-            for block in peer.span:
-                counts[block] += 1
-        return tuple(counts)
-
-    def missing(self) -> tuple[Span, ...]:
-        """The Blocks that no usable Peer serves."""
-        return uncovered(self.span, (p.span for p in self.usable()))

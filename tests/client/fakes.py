@@ -167,6 +167,7 @@ class FakeTalk:
     def __init__(self, swarm: FakeSwarm, peer: FakePeer, session: bytes):
         self.swarm, self.peer, self.session = swarm, peer, session
         self.inbox: list[Entry] = []
+        self.epoch = 0  # the highest one sent
         self.closed = False
         peer.talks.append(self)
 
@@ -181,6 +182,7 @@ class FakeTalk:
             self.swarm.before_event(self.peer)
         if self._broken:
             return  # as in life: what was sent is lost
+        self.epoch = max(self.epoch, epoch)
         self.swarm.log.append((self.peer.info.peer_id, Entry(self.session, epoch, body)))
         self.peer.handle(self, Entry(self.session, epoch, body))
         if not isinstance(body, Close):
@@ -190,6 +192,7 @@ class FakeTalk:
         await asyncio.sleep(0)
         if self._broken:
             raise DeadLink("the link is gone")
+        self.inbox = [entry for entry in self.inbox if entry.epoch >= self.epoch]
         if self.peer.slow > 0 or not self.inbox:
             self.peer.slow -= 1
             self.swarm.clock.advance(timeout_s)
@@ -283,10 +286,10 @@ class FakeSwarm:
                 raise Timeout("no greeting")
         return FakeLine(self, there)
 
-    async def responsive(self, peer: PeerInfo) -> bool:
+    async def responsive(self, peer: PeerInfo) -> PeerInfo | None:
         await asyncio.sleep(0)
         there = self.peers[peer.peer_id]
-        return there.alive and not there.frozen
+        return there.info if there.alive and not there.frozen else None
 
     @property
     def seats(self) -> int:

@@ -67,7 +67,8 @@ class Loopback:
     def __init__(self, spans: Sequence[tuple[int, int]], assets_dir: Path):
         self.changed = asyncio.Event()
         self.peers = [HashPeer(FakePeer(n, *span), self.changed) for n, span in enumerate(spans, 1)]
-        self.directory = MemoryDirectory(MemoryStore(SystemClock()))
+        self.store = MemoryStore(SystemClock())
+        self.directory = MemoryDirectory(self.store)
         self.config = ClientConfig(assets_dir=assets_dir, patience_s=0.2)
         self.servers: list[grpc.aio.Server] = []
         self._stack = AsyncExitStack()

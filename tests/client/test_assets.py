@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import os
+import tempfile
+import time
 from pathlib import Path
 
 import pytest
 
-from client.assets import MAX_SET_BYTES, AssetStore
+from client.assets import IN_USE_S, MAX_SET_BYTES, AssetStore
 from proto.messages import AssetRef
-from swarm.errors import BadRequest, DeadLink
+from swarm.clock import VirtualClock
+from swarm.errors import BadRequest, DeadLink, UsageError
 
 
 def ref(name: str, data: bytes) -> AssetRef:
@@ -96,6 +99,46 @@ async def test_the_longest_unused_sets_go_when_the_bound_is_passed(tmp_path: Pat
     assert [d.exists() for d in directories] == [False, False, True, True]
     big = Shelf(tokenizer_json=b"x" * 300)
     assert (await store.collect(big.refs, big.fetch)).exists(), "what was just asked for stays, however large"
+
+
+async def test_what_was_used_within_the_hour_stays_for_another_process_may_be_reading_it(tmp_path: Path):
+    clock = VirtualClock(wall=time.time())
+    store = AssetStore(tmp_path, 50, clock)
+    old, new = Shelf(tokenizer_json=b"o" * 100), Shelf(tokenizer_json=b"n" * 100)
+    first = await store.collect(old.refs, old.fetch)
+    clock.advance(IN_USE_S - 60)
+    await store.collect(new.refs, new.fetch)
+    assert first.exists()
+    clock.advance(120)
+    await store.collect(new.refs, new.fetch)
+    assert not first.exists()
+
+
+async def test_entries_that_vanish_while_it_looks_are_skipped(tmp_path: Path):
+    store = AssetStore(tmp_path, 50, VirtualClock(wall=time.time() + 2 * IN_USE_S))
+    (tmp_path / "vanished").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    (tmp_path / "half").mkdir()
+    (tmp_path / "half" / "gone").symlink_to(tmp_path / "nowhere")
+    shelf = Shelf(tokenizer_json=b"{}")
+    assert (await store.collect(shelf.refs, shelf.fetch)).exists()
+
+
+async def test_a_cache_that_fails_under_way_is_left_for_a_temporary_one_and_two_that_fail_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    shelf = Shelf(config_json=b"[]", tokenizer_json=b"{}")
+    broken = await AssetStore(tmp_path, 1 << 20).collect(shelf.refs, shelf.fetch)
+    (broken / "tokenizer.json").unlink()
+    (broken / "tokenizer.json").mkdir()  # nothing can be written over it, as on a full disk
+    store = AssetStore(tmp_path, 1 << 20)
+    directory = await store.collect(shelf.refs, shelf.fetch)
+    assert tmp_path not in directory.parents and (directory / "tokenizer.json").read_bytes() == b"{}"
+    assert await store.collect(shelf.refs, shelf.fetch) == directory
+    store.close()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
+    with pytest.raises(UsageError, match="can be written nowhere"):
+        await AssetStore(tmp_path, 1 << 20).collect(shelf.refs, shelf.fetch)
 
 
 async def test_where_the_cache_cannot_be_written_a_temporary_one_serves(tmp_path: Path):

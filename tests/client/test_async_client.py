@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.abc
+import sys
+import threading
 from collections.abc import AsyncIterator
-from contextlib import aclosing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from client import AsyncClient, Piece, Result
-from client.async_client import last, read_swarm
+from client import AsyncClient, Piece
+from client.async_client import LONG_PROMPT, join_addresses
 from client.text import Codec
 from dht.memory import MemoryDirectory, MemoryStore
 from swarm.clock import SystemClock
-from swarm.errors import NoRoute, SwarmError, UsageError
+from swarm.errors import NoRoute, SwarmError, SwarmUnreachable, UsageError
+from swarm.peerinfo import ModelRef
 from tests.client.fakes import MODEL, undisturbed
 from tests.client.loopback import ADDRESS, Loopback
 from tests.client.words import directory
@@ -55,6 +59,38 @@ async def test_token_ids_are_a_prompt_too(swarm: Loopback, codec: Codec):
     assert by_text.token_ids == by_ids.token_ids
 
 
+async def test_a_long_prompt_is_tokenised_beside_the_loop(swarm: Loopback, monkeypatch: pytest.MonkeyPatch):
+    threads: list[threading.Thread] = []
+    encode = Codec.encode
+
+    def noted(self: Codec, text: str, *, special: bool = True) -> tuple[int, ...]:
+        threads.append(threading.current_thread())
+        return encode(self, text, special=special)
+
+    monkeypatch.setattr(Codec, "encode", noted)
+    async with swarm.client() as client:
+        with pytest.raises(UsageError, match="more than the model's 256 positions"):
+            await client.generate("x" * (LONG_PROMPT + 1))
+    assert len(threads) == 1 and threads[0] is not threading.current_thread()
+
+
+async def test_hivemind_is_imported_beside_the_loop(monkeypatch: pytest.MonkeyPatch):
+    threads: list[threading.Thread] = []
+
+    class Border(importlib.abc.MetaPathFinder):
+        def find_spec(self, name: str, path: object, target: object = None) -> None:
+            if name == "dht.node":
+                threads.append(threading.current_thread())
+                raise ImportError("not here")
+
+    monkeypatch.setattr(sys, "meta_path", [Border(), *sys.meta_path])
+    monkeypatch.delitem(sys.modules, "dht.node", raising=False)
+    async with AsyncClient(ADDRESS) as client:
+        with pytest.raises(ImportError, match="not here"):
+            await client.generate("x")
+    assert len(threads) == 1 and threads[0] is not threading.current_thread()
+
+
 async def test_a_list_of_prompts_runs_at_once_and_is_answered_in_order(swarm: Loopback, codec: Codec):
     prompts = [f"prompt {n}" for n in range(12)]
     async with swarm.client() as client:
@@ -77,14 +113,15 @@ async def test_no_more_sessions_run_at_once_than_allowed(swarm: Loopback):
     assert max(peaks) <= 2
 
 
-async def test_a_stream_yields_pieces_and_then_the_result(swarm: Loopback):
+async def test_a_stream_yields_pieces_only_and_has_the_result_at_its_end(swarm: Loopback):
     async with swarm.client() as client:
-        items = [item async for item in client.stream(PROMPT, max_new_tokens=10, ignore_eos=True)]
-    pieces = [item for item in items if isinstance(item, Piece)]
-    assert isinstance(items[-1], Result) and len(pieces) == len(items) - 1 == 10
-    assert "".join(p.text for p in pieces) == items[-1].text
-    assert tuple(t for p in pieces for t in p.token_ids) == items[-1].token_ids
-    assert all(p.route == items[-1].route for p in pieces)
+        stream = client.stream(PROMPT, max_new_tokens=10, ignore_eos=True)
+        pieces = [piece async for piece in stream]
+    result = stream.result
+    assert all(isinstance(piece, Piece) for piece in pieces) and len(pieces) == 10
+    assert "".join(p.text for p in pieces) == result.text
+    assert tuple(t for p in pieces for t in p.token_ids) == result.token_ids
+    assert all(p.route == result.route for p in pieces)
 
 
 async def test_a_stop_string_ends_the_session_and_frees_its_seats_before_the_reader_goes_on(
@@ -92,14 +129,13 @@ async def test_a_stop_string_ends_the_session_and_frees_its_seats_before_the_rea
 ):
     text = codec.decode(await undisturbed(codec.encode(PROMPT), 30))
     stop = text[8:10]
-    async with swarm.client() as client, aclosing(client.stream(PROMPT, max_new_tokens=30, stop=stop)) as stream:
-        shown = ""
-        async for item in stream:
-            if isinstance(item, Result):
-                result = item
-            elif not item.text.strip(stop):
-                shown += item.text
+    async with swarm.client() as client:
+        result = await client.generate(PROMPT, max_new_tokens=30, stop=stop)
+        stream = client.stream(PROMPT, max_new_tokens=30, stop=stop)
+        for _ in result.token_ids:
+            await anext(stream)
         await swarm.empty()
+        assert (await stream.finish()).token_ids == result.token_ids
     assert result.finish_reason == "stop"
     assert result.text == text[: text.index(stop)] and result.completion_tokens < 30
 
@@ -133,12 +169,12 @@ async def test_a_killed_server_in_mid_sentence_changes_nothing(tmp_path: Path, c
         prefer = (f"{1:032x}", f"{2:032x}")
         async with (
             swarm.client(prefer=prefer, patience_s=5.0) as client,
-            aclosing(client.stream(PROMPT, max_new_tokens=12, ignore_eos=True)) as stream,
+            client.stream(PROMPT, max_new_tokens=12, ignore_eos=True) as stream,
         ):
             for _ in range(5):
                 await anext(stream)
             await swarm.stop(1)
-            result = await last(stream)
+            result = await stream.finish()
     assert list(result.token_ids) == expected
     assert result.failovers == 1 and len(result.route) == 2
 
@@ -151,10 +187,17 @@ async def test_when_blocks_are_lost_for_good_the_text_so_far_is_in_the_error(swa
             await anext(stream)
         await swarm.stop(1)
         with pytest.raises(NoRoute) as caught:
-            await last(stream)
+            await stream.finish()
     assert caught.value.text == codec.decode(expected)
     assert list(caught.value.token_ids) == expected
     assert [str(span) for span in caught.value.missing] == ["3:6"]
+    partial = stream.partial
+    assert partial is not None and (partial.finish_reason, partial.text) == ("error", codec.decode(expected))
+    assert (list(partial.token_ids), partial.completion_tokens) == (expected, 5)
+    assert partial.prompt_tokens == len(codec.encode(PROMPT)) and partial.ttft_s > 0 and partial.tokens_per_s > 0
+    assert [leg["blocks"] for leg in partial.route] == [[0, 3], [3, 6]]
+    with pytest.raises(UsageError, match="once all its pieces were read"):
+        _ = stream.result
 
 
 async def test_leaving_a_stream_early_frees_its_seats(swarm: Loopback):
@@ -206,6 +249,23 @@ async def test_a_swarm_without_any_model_is_told_apart(tmp_path: Path):
             await client.generate("x")
 
 
+async def test_a_look_that_fails_once_is_tried_again(tmp_path: Path):
+    class Hiccup(MemoryDirectory):
+        left = 1
+
+        async def models(self) -> tuple[ModelRef, ...]:
+            if self.left:
+                self.left -= 1
+                raise SwarmUnreachable("nobody answers")
+            return await super().models()
+
+    async with Loopback([(0, 6)], tmp_path) as swarm:
+        directory = Hiccup(swarm.store)
+        config = replace(swarm.config, patience_s=5.0)
+        async with AsyncClient(directory=directory, config=config) as client:
+            assert (await client.generate("x", max_new_tokens=2)).completion_tokens == 2
+
+
 async def test_a_failed_connection_is_tried_anew_by_the_next_call(tmp_path: Path):
     async with Loopback([(0, 6)], tmp_path) as swarm:
         late = MemoryDirectory(MemoryStore(SystemClock()))
@@ -235,13 +295,11 @@ async def test_a_closed_client_says_so(swarm: Loopback):
 
 
 def test_swarm_addresses_come_from_the_caller_or_the_environment(monkeypatch: pytest.MonkeyPatch):
-    assert read_swarm(ADDRESS) == (ADDRESS,)
-    assert read_swarm([ADDRESS, ADDRESS]) == (ADDRESS, ADDRESS)
+    assert join_addresses(ADDRESS) == join_addresses([ADDRESS, ADDRESS]) == (ADDRESS,)
     monkeypatch.setenv("SHOAL_SWARM", f"{ADDRESS},{ADDRESS} ")
-    assert read_swarm(None) == (ADDRESS, ADDRESS)
+    assert join_addresses(None) == (ADDRESS,)
     monkeypatch.delenv("SHOAL_SWARM")
     with pytest.raises(UsageError, match="no swarm is named"):
-        read_swarm(None)
-    for wrong in ("localhost:4000", "/ip4/1.2.3.4/tcp/5", "/ip4/1.2.3.4/udp/5/p2p/Qm"):
-        with pytest.raises(UsageError, match="is not a swarm address"):
-            read_swarm(wrong)
+        join_addresses(None)
+    with pytest.raises(UsageError, match="cannot join 'localhost:4000'"):
+        join_addresses("localhost:4000")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 
 import pytest
 
-from client import Client, Piece, Result
+from client import Client, Piece, Result, Stream
 from client.chat import Conversation, main
 from swarm.errors import SwarmError
 from tests.client.loopback import ADDRESS, InThread, Loopback
@@ -23,7 +23,10 @@ class Parrot(Client):
         self.heard: list[list[dict[str, str]]] = []
         self.trouble: BaseException | None = None
 
-    def stream_chat(self, messages: Sequence[dict[str, str]], **options: object) -> Iterator[Piece | Result]:  # type: ignore[override]
+    def stream_chat(self, messages: Sequence[dict[str, str]], **options: object) -> Stream:  # type: ignore[override]
+        return Stream(self._items(messages))
+
+    def _items(self, messages: Sequence[dict[str, str]]) -> Generator[Piece | Result, None, None]:
         self.heard.append(list(messages))
         yield Piece("an", (1,), None, [], 0)
         if self.trouble is not None:

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 import client as package
-from client import Client, Result
+from client import Client
+from client.background import Background
 from client.text import Codec
 from swarm.errors import UsageError
 from tests.client.fakes import undisturbed
@@ -44,10 +45,10 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> list[int]:
 def test_plain_calls(client: Client, swarm: InThread, expected: list[int]):
     assert list(client.generate(PROMPT, **GREEDY).token_ids) == expected
     assert [list(r.token_ids) for r in client.generate([PROMPT, PROMPT], **GREEDY)] == [expected, expected]
-    *pieces, result = client.stream(PROMPT, **GREEDY)
-    assert isinstance(result, Result) and [t for p in pieces for t in p.token_ids] == expected
+    stream = client.stream(PROMPT, **GREEDY)
+    assert [t for p in stream for t in p.token_ids] == expected == list(stream.result.token_ids)
     assert client.chat([{"role": "user", "content": "hi"}], **GREEDY).completion_tokens == 6
-    assert len(list(client.stream_chat([{"role": "user", "content": "hi"}], **GREEDY))) == 7
+    assert len(list(client.stream_chat([{"role": "user", "content": "hi"}], **GREEDY))) == 6
     swarm.empty()
 
 
@@ -55,12 +56,11 @@ def test_async_twins_on_the_callers_own_loop(client: Client, swarm: InThread, ex
     async def caller() -> None:
         results = await asyncio.gather(*(client.generate_async(PROMPT, **GREEDY) for _ in range(3)))
         assert [list(r.token_ids) for r in results] == [expected] * 3
-        *pieces, result = [item async for item in client.stream_async(PROMPT, **GREEDY)]
-        assert isinstance(result, Result) and [t for p in pieces for t in p.token_ids] == expected
+        stream = client.stream_async(PROMPT, **GREEDY)
+        assert [t async for p in stream for t in p.token_ids] == expected == list(stream.result.token_ids)
         hello = [{"role": "user", "content": "hi"}]
         answer = await client.chat_async(hello, **GREEDY)
-        *_, same = [item async for item in client.stream_chat_async(hello, **GREEDY)]
-        assert isinstance(same, Result) and same.token_ids == answer.token_ids
+        assert (await client.stream_chat_async(hello, **GREEDY).finish()).token_ids == answer.token_ids
 
     asyncio.run(caller())
     asyncio.run(caller())  # another loop, the same client
@@ -79,6 +79,15 @@ def test_many_threads_can_share_a_client(client: Client, swarm: InThread, expect
         thread.join()
     assert answers == [expected] * 8
     swarm.empty()
+
+
+def test_a_closed_stream_gives_the_seats_back_and_has_no_result(client: Client, swarm: InThread):
+    with client.stream(PROMPT, max_new_tokens=200, ignore_eos=True) as stream:
+        next(stream)
+    swarm.empty()
+    assert list(stream) == [] and stream.partial is None
+    with pytest.raises(UsageError, match="once all its pieces were read"):
+        _ = stream.result
 
 
 def test_breaking_out_of_a_stream_gives_the_seats_back(client: Client, swarm: InThread):
@@ -113,6 +122,15 @@ async def test_async_with_closes(swarm: InThread):
         await client.generate_async(PROMPT)
 
 
+async def test_closing_never_blocks_the_callers_loop(client: ClientOf, monkeypatch: pytest.MonkeyPatch):
+    await client.generate_async(PROMPT, max_new_tokens=1)
+    threads: list[threading.Thread] = []
+    close = Background.close
+    monkeypatch.setattr(Background, "close", lambda self: (threads.append(threading.current_thread()), close(self)))
+    await client.close_async()
+    assert len(threads) == 1 and threads[0] is not threading.main_thread()
+
+
 def test_a_client_that_was_never_used_starts_no_thread():
     before = threading.active_count()
     with Client(ADDRESS) as client:
@@ -124,6 +142,8 @@ def test_a_client_that_was_never_used_starts_no_thread():
 def test_bad_options_are_refused_at_the_call_and_not_at_the_first_piece(client: Client):
     with pytest.raises(UsageError, match="top_p"):
         client.stream(PROMPT, top_p=2.0)
+    with pytest.raises(UsageError, match="top_p"):
+        client.stream_async(PROMPT, top_p=2.0)
     with pytest.raises(UsageError, match="at least one message"):
         client.stream_chat([])
 
@@ -134,6 +154,6 @@ def test_the_functions_of_the_package_are_callable_also_where_the_modules_of_tha
     importlib.import_module("client.generate")
     importlib.import_module("client.chat")
     monkeypatch.delenv("SHOAL_SWARM", raising=False)
-    for call in (package.generate, package.chat, lambda prompt: list(package.stream(prompt))):
+    for call in (package.generate, package.chat, package.stream):
         with pytest.raises(UsageError, match="no swarm is named"):
             call("x")  # type: ignore[operator]

@@ -79,11 +79,15 @@ def test_when_the_swarm_fails_in_mid_sentence_the_text_so_far_is_printed_and_the
     swarm: InThread, capsys: pytest.CaptureFixture[str]
 ):
     swarm.loopback.peers[1].peer.misdeed = _fail_after(4)
-    assert run(swarm, "--prompt", "abc", "--max-new-tokens", "50", "--ignore-eos", "--patience", "0.2", "--json") == 4
+    assert run(swarm, "--prompt", "abc", "--max-new-tokens", "50", "--ignore-eos", "--patience-s", "0.2", "--json") == 4
     out, err = capsys.readouterr()
     fields = json.loads(out)
     assert list(fields) == FIELDS
     assert fields["finish_reason"] == "error" and 0 < fields["completion_tokens"] < 50 and fields["text"]
+    assert fields["prompt_tokens"] == len(tokenizer().encode("abc").ids)
+    assert fields["ttft_s"] > 0 and fields["tokens_per_s"] > 0 and fields["logprobs"] is None
+    assert fields["completion_tokens"] == len(fields["token_ids"])
+    assert [leg["blocks"] for leg in fields["route"]] == [[0, 3], [3, 6]]
     assert err.startswith("shoal: ") and err.count("\n") == 1 and "3:6" in err
 
 
@@ -102,9 +106,10 @@ def _fail_after(count: int):
     ("arguments", "complaint"),
     [
         (["--prompt", "x"], "no swarm is named"),
-        (["--prompt", "x", "--join", "nonsense"], "'nonsense' is not a swarm address"),
+        (["--prompt", "x", "--join", "nonsense"], "cannot join 'nonsense'"),
         (["--prompt", "x", "--join", ADDRESS, "--temperature", "-1"], "temperature must lie in"),
-        (["--prompt", "x", "--join", ADDRESS, "--step-timeout", "0"], "step_timeout_s must be a positive number"),
+        (["--prompt", "x", "--join", ADDRESS, "--prefer", "me"], "a peer id has 32 hex digits"),
+        (["--prompt", "x", "--join", ADDRESS, "--step-timeout-s", "0"], "step_timeout_s must be a positive number"),
     ],
 )
 def test_bad_usage_is_one_line_and_status_2(

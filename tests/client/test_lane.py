@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
 
 import pytest
 
-from client.lane import Lane, Shape
+from client.lane import LONGEST_BUSY_S, Lane, Shape
 from proto.messages import Chunk, Close, Entry, Hidden, Open, Want, WireDType
 from swarm.errors import BadNumbers, BadRequest, DeadLink, Fault, Refused, Timeout
 from swarm.route import Hop
@@ -80,6 +81,34 @@ async def test_a_busy_peer_gets_longer_but_not_for_ever():
     with pytest.raises(Timeout):
         await lane.take(step(1), 4.0, 30.0)
     assert 30.0 <= swarm.clock.monotonic() - begun < 34.0
+
+
+@pytest.mark.parametrize(
+    ("block_s", "queue_tokens", "allowed_s"),
+    [(0.001, 0, 30.0), (0.5, 40, 4 * 0.5 * 3 * 41), (3000.0, 10**9, LONGEST_BUSY_S)],
+)
+async def test_a_slow_peer_with_a_long_queue_gets_several_times_what_it_needs_by_its_own_figures(
+    block_s: float, queue_tokens: int, allowed_s: float
+):
+    swarm = FakeSwarm(FakePeer(1, 0, 6))
+    lane = await seat_at(swarm, Span(0, 3))
+    peer = next(iter(swarm.peers.values()))
+    peer.info = replace(peer.info, block_s=block_s, queue_tokens=queue_tokens)
+    peer.slow = 10**6
+    begun = swarm.clock.monotonic()
+    with pytest.raises(Timeout):
+        await lane.take(step(0), 3.0, 30.0)
+    assert allowed_s <= swarm.clock.monotonic() - begun < allowed_s + 3.0
+
+
+async def test_a_peer_that_works_its_queue_off_is_not_left_shortly_before_it_answers():
+    swarm = FakeSwarm(FakePeer(1, 0, 6))
+    lane = await seat_at(swarm, Span(0, 3))
+    peer = next(iter(swarm.peers.values()))
+    peer.info, peer.slow = replace(peer.info, block_s=0.5, queue_tokens=40), 15
+    swarm.clock.alarms.append((30.0, lambda: setattr(peer, "info", replace(peer.info, queue_tokens=0))))
+    await lane.take(step(0), 4.0, 30.0)
+    assert swarm.clock.monotonic() == 60.0
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])

@@ -59,7 +59,7 @@ async def test_nobody_at_the_address_is_a_dead_link_every_time(swarm: Loopback, 
     for _ in range(2):
         with pytest.raises(DeadLink, match="refused"):
             await links.get(peer)
-    assert not await links.responsive(peer)
+    assert await links.responsive(peer) is None
 
 
 async def test_somebody_else_at_the_address_is_not_taken_for_the_peer(swarm: Loopback, links: Links):
@@ -89,7 +89,42 @@ async def test_a_caller_whose_dialling_is_overtaken_hears_a_fault_and_is_not_can
 async def test_a_probe_takes_its_time_and_says_how_long(swarm: Loopback, links: Links):
     peer = swarm.peers[0].peer.info
     assert 0 < await links.probe(peer) < 20
-    assert await links.responsive(peer)
+    answer = await links.responsive(peer)
+    assert answer is not None and answer.peer_id == peer.peer_id
+
+
+async def test_channels_to_peers_that_are_gone_are_closed_once_nobody_uses_them(swarm: Loopback, links: Links):
+    first, second = (each.peer.info for each in swarm.peers)
+    link = await links.get(first)
+    await links.probe(second)
+    links.keep([first, second])
+    assert len(links) == 2
+    links.keep([])
+    assert len(links) == 1 and link.alive, "a Session may live on it, whatever the directory says"
+    await link.close()
+    links.keep([first])
+    assert len(links) == 1
+    links.keep([])
+    assert len(links) == 0
+
+
+async def test_a_question_under_way_keeps_its_channel(swarm: Loopback, links: Links):
+    peer = swarm.peers[0].peer.info
+    question = asyncio.create_task(links.probe(peer))
+    await asyncio.sleep(0)
+    links.keep([])
+    assert await question > 0
+
+
+async def test_a_question_whose_channel_is_closed_ends_in_a_fault_and_not_in_a_cancellation(
+    swarm: Loopback, links: Links
+):
+    peer = swarm.peers[0].peer.info
+    question = asyncio.create_task(links.probe(peer))
+    await asyncio.sleep(0)
+    await links.close()
+    with pytest.raises(Fault):
+        await question
 
 
 async def test_closing_closes_every_link_even_one_being_dialled(swarm: Loopback, links: Links):

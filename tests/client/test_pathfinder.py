@@ -100,18 +100,41 @@ async def test_patience_ends_with_the_blocks_and_the_last_fault():
     assert 3.0 <= swarm.clock.monotonic() < 4.0
 
 
-async def test_for_free_pages_it_waits_longer_than_for_peers():
-    swarm = FakeSwarm(FakePeer(1, 0, 6))
+@pytest.mark.parametrize("peers", [1, 20])
+async def test_for_free_pages_it_waits_longer_than_for_peers_but_not_for_ever_however_many_are_full(peers: int):
+    swarm = FakeSwarm(*(FakePeer(n, 0, 6) for n in range(1, peers + 1)))
     paths = finder(swarm, patience_s=3.0, admission_timeout_s=20.0)
 
     async def knock() -> None:
-        while True:
-            paths.blame(peer(swarm, 1), Refused("no room", 0.5))
-            await paths.plan(ALL)
+        while swarm.clock.monotonic() < 1000:
+            asked = await chosen(paths)
+            swarm.clock.advance(0.1)  # to ask takes a moment, and by then another one may be asked again
+            paths.blame(peer(swarm, asked), Refused("no room", 0.5))
 
     with pytest.raises(NoRoute, match="no room"):
         await knock()
     assert 20.0 <= swarm.clock.monotonic() < 22.0
+
+
+async def test_work_is_not_waiting_and_what_was_waited_for_one_token_adds_up():
+    swarm = FakeSwarm(FakePeer(1, 0, 6))
+    paths = finder(swarm, patience_s=10.0, admission_timeout_s=20.0)
+
+    async def lose_after(seconds: float) -> None:
+        paths.settle()
+        swarm.clock.advance(seconds)
+        paths.blame(peer(swarm, 1), DeadLink("gone"))
+        await paths.plan(ALL)
+
+    for _ in range(3):  # a long prefill, say, and pauses of 1, 2 and 4 s
+        await lose_after(1000.0)
+    with pytest.raises(NoRoute, match="gone"):
+        await lose_after(1000.0)  # 8 s more would be too many
+    paths = finder(swarm, patience_s=10.0)
+    for _ in range(20):
+        await lose_after(1000.0)
+        paths.relieve(())  # a token came
+        swarm.peers[f"{1:032x}"].restart()  # and the next pause is short again
 
 
 async def test_hops_that_fail_in_a_row_are_counted_and_bounded():
@@ -130,7 +153,7 @@ async def test_peers_that_claim_to_be_full_are_asked_last_but_asked():
     assert await chosen(finder(swarm)) == 1
 
 
-async def test_preferred_peers_are_taken_where_they_can():
-    swarm = FakeSwarm(FakePeer(1, 0, 6), FakePeer(2, 0, 3), FakePeer(3, 3, 6), FakePeer(4, 3, 6))
-    (route,) = await finder(swarm, prefer=(f"{2:032x}", f"{4:032x}")).plan(ALL)
-    assert [int(h.peer.peer_id, 16) for h in route.hops] == [2, 4]
+async def test_preferred_peers_are_taken_where_they_can_and_may_be_named_by_how_they_begin():
+    swarm = FakeSwarm(FakePeer(1, 0, 6), FakePeer(2, 0, 3), FakePeer(3, 3, 6), FakePeer(int("4" * 32, 16), 3, 6))
+    (route,) = await finder(swarm, prefer=(f"{2:032x}", "4" * 8)).plan(ALL)
+    assert [h.peer.peer_id[-1] for h in route.hops] == ["2", "4"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -22,6 +23,14 @@ def test_without_a_temperature_it_is_greedy_and_the_models_defaults_count_for_no
 def test_with_a_temperature_the_models_defaults_fill_what_was_left_open():
     sampling = read_options({"temperature": 1.1, "top_p": 0.5}, defaults=DEFAULTS).sampling
     assert (sampling.temperature, sampling.top_p, sampling.top_k, sampling.repetition_penalty) == (1.1, 0.5, 20, 1.05)
+
+
+@pytest.mark.parametrize("value", [None, "many", True, -1, [5], float("nan"), 10**400])
+@pytest.mark.parametrize("name", ["top_k", "top_p", "min_p", "repetition_penalty"])
+def test_a_default_that_cannot_be_meant_is_left_out_for_it_is_not_the_callers(name: str, value: object):
+    sampling = read_options({"temperature": 1.0}, defaults={"top_k": 7, "top_p": 0.5, name: value}).sampling
+    plain = read_options({"temperature": 1.0}, defaults={"top_k": 7, "top_p": 0.5, name: None}).sampling
+    assert replace(sampling, seed=0) == replace(plain, seed=0)
 
 
 def test_a_zero_that_was_given_is_not_replaced_by_a_default():
@@ -56,6 +65,7 @@ def test_stop_is_one_string_or_several():
         ({"temperature": float("nan")}, "temperature"),
         ({"temperature": "hot"}, "temperature must be a number, not 'hot'"),
         ({"top_p": 0}, "top_p"),
+        ({"top_p": 10**400}, "top_p must be a number of a sensible size"),
         ({"top_p": 1.5}, "top_p"),
         ({"top_k": -1}, "top_k"),
         ({"top_k": 1.5}, "top_k must be a whole number"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,10 +11,10 @@ import pytest
 
 from client.assets import AssetStore
 from client.sampling import read_options
-from client.served import Served, choose_model, choose_profile, largest_budget, learn
+from client.served import Served, choose_profile, find_model, largest_budget, learn
 from client.text import Codec
 from proto.messages import AssetRef, Info
-from swarm.errors import DeadLink, NoRoute, SwarmError, UsageError
+from swarm.errors import DeadLink, NoRoute, SwarmError, SwarmUnreachable, UsageError
 from swarm.peerinfo import ModelRef, PeerInfo, PeerState
 from swarm.view import SwarmView
 from tests.client.fakes import MODEL, WALL, FakePeer, FakeSwarm
@@ -33,28 +34,86 @@ def peer(number: int, start: int, end: int, **changes: object) -> PeerInfo:
 # Which.
 
 
-def test_the_only_model_needs_no_name():
-    assert choose_model([MODEL], None) == MODEL
-    assert choose_model([], None) is None
-    assert choose_model([], "hashes") is None, "it may yet be announced"
+class Announced:
+    """A directory of models, of which only some are still served. Counts its looks; ``trouble`` is raised once."""
+
+    def __init__(self, *models: ModelRef, served: Sequence[ModelRef] = ()):
+        self.announced, self.served, self.looks = models, list(served), 0
+        self.trouble: SwarmError | None = None
+
+    async def models(self) -> tuple[ModelRef, ...]:
+        self.looks += 1
+        if self.trouble is not None:
+            trouble, self.trouble = self.trouble, None
+            raise trouble
+        return self.announced
+
+    async def view(self, model: ModelRef) -> SwarmView:
+        state = PeerState.READY if model in self.served else PeerState.DRAINING
+        info = replace(FakePeer(1, 0, 4).info, model=model, state=state)
+        return SwarmView.of(model, [info], WALL)
 
 
-def test_of_several_models_one_must_be_named():
+async def found(directory: Announced, wanted: str | None = None, tries: int = 0) -> ModelRef:
+    async def wait() -> bool:
+        return directory.looks <= tries
+
+    return await find_model(directory, wanted, wait)  # type: ignore[arg-type]
+
+
+async def test_the_only_model_needs_no_name():
+    assert await found(Announced(MODEL, served=[MODEL])) == MODEL
+
+
+async def test_of_several_models_one_must_be_named():
+    both = Announced(MODEL, OTHER, served=[MODEL, OTHER])
     with pytest.raises(UsageError, match=rf"2 models.*hashes \({MODEL.fingerprint}\), other"):
-        choose_model([MODEL, OTHER], None)
-    assert choose_model([MODEL, OTHER], "other") == OTHER
-    assert choose_model([MODEL, OTHER], MODEL.fingerprint) == MODEL
+        await found(both)
+    assert await found(both, "other") == OTHER
+    assert await found(both, MODEL.fingerprint) == MODEL
 
 
-def test_two_models_of_one_name_are_told_apart_by_fingerprint():
+async def test_two_models_of_one_name_are_told_apart_by_fingerprint():
     twin = replace(MODEL, fingerprint="ef" * 16)
     with pytest.raises(UsageError, match="2 models"):
-        choose_model([MODEL, twin], "hashes")
+        await found(Announced(MODEL, twin, served=[MODEL, twin]), "hashes")
 
 
-def test_a_model_that_is_not_served_is_told_with_those_that_are():
+async def test_a_model_that_is_not_served_is_told_with_those_that_are():
     with pytest.raises(UsageError, match="does not serve 'llama'; it serves hashes"):
-        choose_model([MODEL], "llama")
+        await found(Announced(MODEL, served=[MODEL]), "llama")
+
+
+async def test_a_model_whose_last_peer_has_left_is_none_though_it_is_still_announced():
+    twin = replace(MODEL, fingerprint="ef" * 16)
+    assert await found(Announced(MODEL, twin, OTHER, served=[twin])) == twin
+    assert await found(Announced(MODEL, twin, served=[twin]), "hashes") == twin
+
+
+async def test_a_model_that_nobody_serves_is_waited_for_and_then_told():
+    late = Announced(MODEL)
+
+    async def arrive() -> bool:
+        late.served.append(MODEL)
+        return True
+
+    assert await find_model(late, None, arrive) == MODEL  # type: ignore[arg-type]
+    with pytest.raises(NoRoute, match=r"nobody serves hashes .* now") as caught:
+        await found(Announced(MODEL))
+    assert [str(span) for span in caught.value.missing] == ["0:6"]
+    with pytest.raises(SwarmError, match=r"nobody serves any of these models now: hashes .*, other"):
+        await found(Announced(MODEL, OTHER))
+    with pytest.raises(SwarmError, match="nobody in this swarm serves a model"):
+        await found(Announced(), "hashes", tries=2)
+
+
+async def test_one_look_that_fails_is_no_reason_to_give_up_and_the_last_one_is():
+    directory = Announced(MODEL, served=[MODEL])
+    directory.trouble = SwarmUnreachable("hiccup")
+    assert await found(directory, tries=1) == MODEL
+    directory.trouble = SwarmUnreachable("hiccup")
+    with pytest.raises(SwarmUnreachable, match="hiccup"):
+        await found(directory)
 
 
 def test_c8_is_taken_where_it_covers_the_model_else_what_does():

@@ -7,6 +7,7 @@ import io
 
 import pytest
 
+from client.config import ClientConfig
 from client.result import Leg, Piece, Result
 from client.sampling import Options
 from client.terminal import (
@@ -16,8 +17,8 @@ from client.terminal import (
     command,
     config_of,
     options_of,
-    route_line,
 )
+from proto.messages import WireDType
 from swarm.errors import ModelError, NoRoute, ShoalError, SwarmUnreachable, Timeout, UsageError
 
 ROUTE = [Leg(peer="a" * 32, blocks=[0, 3]), Leg(peer="b" * 32, blocks=[3, 6])]
@@ -53,7 +54,7 @@ def test_a_mistake_of_our_own_is_not_hidden():
 
 
 def test_every_option_of_the_python_call_is_one_of_the_command_line():
-    names = set(vars(parse())) - {"join", "model", "profile", "step_timeout", "patience"}
+    names = set(vars(parse())) - {"join", "model", "profile", "wire", "prefer", "step_timeout_s", "patience_s"}
     assert names == set(Options.__annotations__) - {"logprobs"}, "generate adds --logprobs"
 
 
@@ -61,7 +62,15 @@ def test_options_arrive_as_given_and_the_rest_is_left_open():
     options = options_of(parse("--temperature", "0.5", "--stop", "a", "--stop", "b", "--ignore-eos"))
     given = {name: value for name, value in options.items() if value is not None}
     assert given == {"temperature": 0.5, "stop": ["a", "b"], "ignore_eos": True}
-    assert config_of(parse("--step-timeout", "1.5")).step_timeout_s == 1.5
+
+
+def test_the_choices_of_a_client_arrive_as_given_and_the_rest_is_left_open():
+    prefer = ("--prefer", "a" * 32, "--prefer", "b" * 8)
+    config = config_of(parse("--step-timeout-s", "1.5", "--wire", "bf16", "--profile", "f32", *prefer))
+    assert config == ClientConfig(
+        step_timeout_s=1.5, wire=WireDType.BF16, profile="f32", prefer=("a" * 32, "b" * 8), assets_dir=config.assets_dir
+    )
+    assert config_of(parse()) == ClientConfig()
 
 
 def test_join_takes_several_addresses_in_either_way():
@@ -69,7 +78,7 @@ def test_join_takes_several_addresses_in_either_way():
 
 
 def test_a_route_reads_from_left_to_right():
-    assert route_line(ROUTE) == "aaaaaaaa[0:3] → bbbbbbbb[3:6]"
+    assert Piece("x", (1,), None, ROUTE, 1).route_text == "aaaaaaaa[0:3] → bbbbbbbb[3:6]"
 
 
 class Screen(io.StringIO):

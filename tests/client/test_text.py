@@ -40,6 +40,22 @@ def test_the_pieces_of_a_text_are_the_text(codec: Codec, prompt: str, text: str)
     assert "".join(shown(codec, list(codec.encode(prompt)), list(codec.encode(text)))) == text
 
 
+@pytest.mark.parametrize("letter", ["é", "€", "🙂"])
+def test_a_letter_that_begins_in_the_prompt_is_shown_whole(codec: Codec, letter: str):
+    ids = list(codec.encode(f"x{letter}y"))
+    for cut in range(2, len(ids) - 1):
+        assert "".join(shown(codec, ids[:cut], ids[cut:])) == f"{letter}y"
+
+
+@settings(max_examples=200, deadline=None)
+@given(text=st.text(max_size=30), data=st.data())
+def test_wherever_the_prompt_ends_no_letter_is_lost(codec: Codec, text: str, data: st.DataObject):
+    ids = list(codec.encode(text))
+    cut = data.draw(st.integers(0, len(ids)))
+    said, answer = codec.decode(ids[:cut]), "".join(shown(codec, ids[:cut], ids[cut:]))
+    assert text in (said + answer, said.rstrip("\ufffd") + answer)
+
+
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.integers(0, 999), max_size=60))
 def test_the_pieces_of_any_tokens_are_what_decoding_them_together_gives(codec: Codec, token_ids: list[int]):

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import replace
 
 import pytest
@@ -50,9 +50,13 @@ class Stage:
         self.dead: set[str] = set()
         self.frozen: set[str] = set()
         self.probes: list[str] = []
+        self.kept: list[list[str]] = []  # at every look
         self.at_once = self.most_at_once = 0
         self.gate: asyncio.Event | None = None
-        self.watcher = Watcher(self.directory, a_model(), self.probe, self.clock)
+        self.watcher = Watcher(self.directory, a_model(), self, self.clock)
+
+    def keep(self, peers: Iterable[PeerInfo]) -> None:
+        self.kept.append([peer.peer_id for peer in peers])
 
     async def probe(self, peer: PeerInfo) -> float:
         self.probes.append(peer.peer_id)
@@ -155,6 +159,16 @@ async def test_many_who_ask_at_the_same_time_share_one_look_and_one_that_gives_u
     stage.directory.held.set()
     await asyncio.gather(*asking[1:])
     assert stage.directory.looks == before + 1
+
+
+async def test_the_prober_hears_at_every_look_who_is_there(stage: Stage):
+    await stage.join(ONE, TWO)
+    await stage.watcher.first_view(5)
+    await stage.directory.withdraw(TWO)
+    await stage.watcher.refresh()
+    stage.directory.down = True
+    await stage.watcher.refresh()
+    assert stage.kept == [[ONE.peer_id, TWO.peer_id], [ONE.peer_id]], "a failed look is none"
 
 
 async def test_when_the_swarm_cannot_be_asked_the_last_picture_stays(stage: Stage):

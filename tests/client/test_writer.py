@@ -59,7 +59,7 @@ def test_a_stop_string_cuts_the_text_and_what_was_held_back_is_shown_otherwise(c
     writer, shown = write(codec, "x}", limit=2, options={"stop": "}y"})
     assert (writer.finish_reason, "".join(shown)) == ("length", "x}")
     writer, shown = write(codec, "x}", options={"stop": "}y"})
-    assert ("".join(shown), writer.text_so_far) == ("x", "x}")
+    assert ("".join(shown), writer.result(ROUTE, 0).text) == ("x", "x}")
 
 
 def test_a_half_letter_at_the_end_can_still_complete_no_stop(codec: Codec):
@@ -72,6 +72,17 @@ def test_times_count_from_the_call_and_from_the_first_token(codec: Codec):
     assert (result.ttft_s, result.tokens_per_s, result.failovers) == (2.0, 1.0, 2)
     single = write(codec, "{", limit=1)[0].result(ROUTE, 0)
     assert (single.ttft_s, single.tokens_per_s) == (2.0, 0.5)
+
+
+def test_a_generation_that_broke_off_has_true_numbers_and_all_its_text(codec: Codec):
+    writer, shown = write(codec, "ab}\u20ac"[:3])
+    for n, token_id in enumerate(codec.encode("\u20ac")[:2], 3):
+        shown.append(writer.write(Token(n, n + 1, token_id), 12.0 + n, ROUTE, 0).text)
+    result = writer.result(ROUTE, 1)
+    assert (result.finish_reason, result.text, "".join(shown)) == ("error", "ab}\ufffd", "ab}")
+    assert result.completion_tokens == len(result.token_ids) > 3 and result.prompt_tokens == 1
+    assert result.ttft_s == 2.0 and result.tokens_per_s > 0 and result.failovers == 1
+    assert result == writer.result(ROUTE, 1), "asked twice it says the same"
 
 
 def test_logprobs_are_there_where_they_were_wanted_and_json_has_exactly_the_promised_fields(codec: Codec):

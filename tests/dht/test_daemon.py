@@ -2,29 +2,21 @@ from __future__ import annotations
 
 import pytest
 
-from dht.daemon import Daemon, first_port, maddr, split_address
-from swarm.errors import SwarmError, UsageError
+from dht.daemon import Daemon, first_port, maddr
+from swarm.address import Address
+from swarm.errors import SwarmError
 
 
 @pytest.mark.parametrize(
-    ("text", "address", "multiaddr"),
+    ("address", "multiaddr"),
     [
-        ("0.0.0.0:31337", ("0.0.0.0", 31337), "/ip4/0.0.0.0/tcp/31337"),
-        ("[::1]:5", ("::1", 5), "/ip6/::1/tcp/5"),
-        ("peer.example.org:4000", ("peer.example.org", 4000), "/dns4/peer.example.org/tcp/4000"),
+        ("0.0.0.0:31337", "/ip4/0.0.0.0/tcp/31337"),
+        ("[::1]:5", "/ip6/::1/tcp/5"),
+        ("peer.example.org:4000", "/dns4/peer.example.org/tcp/4000"),
     ],
 )
-def test_an_address_becomes_a_multiaddr(text: str, address: tuple[str, int], multiaddr: str):
-    assert split_address(text) == address
-    assert maddr(address) == multiaddr
-
-
-@pytest.mark.parametrize(
-    "text", ["", "localhost", ":80", "host:", "host:port", "host:65536", "::1:80", "a b:1", "host:1 "]
-)
-def test_what_is_not_an_address_is_refused_with_an_example(text: str):
-    with pytest.raises(UsageError, match="host:port, for example"):
-        split_address(text)
+def test_an_address_becomes_a_multiaddr(address: str, multiaddr: str):
+    assert maddr(Address.parse(address)) == multiaddr
 
 
 def test_the_port_is_found_in_a_multiaddr():

@@ -2,28 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Collection, Mapping
-
 import pytest
 
-from dht.directory import Stored
 from dht.memory import MemoryDirectory, MemoryStore
 from swarm.clock import VirtualClock
 from swarm.errors import SwarmUnreachable
-from swarm.view import SwarmView
-from tests.support.swarm import a_model, a_peer, settle
-
-
-class ShakyDirectory(MemoryDirectory):
-    """One that cannot be read while ``down``."""
-
-    down = False
-
-    async def _get(self, keys: Collection[str]) -> Mapping[str, Stored]:
-        if self.down:
-            raise SwarmUnreachable("nobody answers")
-        return await super()._get(keys)
+from tests.support.swarm import a_model, a_peer
 
 
 async def test_a_record_is_gone_the_moment_it_expires():
@@ -45,36 +29,6 @@ async def test_what_has_expired_takes_no_room():
     clock.advance(50)
     await directory.view(a_model(8))
     assert not store.held[next(k for k in store.held if k.endswith("/0"))]
-
-
-async def test_watching_gives_a_view_at_once_and_then_every_so_often_and_skips_a_failed_look():
-    clock = VirtualClock()
-    directory = ShakyDirectory(MemoryStore(clock))
-    views: list[SwarmView] = []
-
-    async def look() -> None:
-        async for view in directory.watch(a_model(), every_s=5):
-            views.append(view)
-
-    watching = asyncio.create_task(look())
-    await settle()
-    assert [len(v.peers) for v in views] == [0]
-    await directory.publish(a_peer(1))
-    clock.advance(5)
-    await settle()
-    assert [len(v.peers) for v in views] == [0, 1]
-    directory.down = True
-    clock.advance(5)
-    await settle()
-    assert len(views) == 2
-    directory.down = False
-    clock.advance(5)
-    await settle()
-    assert len(views) == 3
-    await directory.close()
-    clock.advance(5)
-    await settle()
-    assert watching.done() and len(views) == 3
 
 
 async def test_a_closed_directory_says_so():

@@ -102,7 +102,7 @@ async def ids(directory: Directory) -> list[int]:
     "text", ["", "hello", "127.0.0.1:31337", "/ip4/127.0.0.1/tcp/1", "/ip4/999.0.0.1/tcp/1/p2p/Qm", "/p2p/x"]
 )
 async def test_a_join_address_that_is_none_is_refused_in_one_line(text: str):
-    with pytest.raises(UsageError, match="expected a multiaddr like /ip4/") as caught:
+    with pytest.raises(UsageError, match="cannot join") as caught:
         await HivemindDirectory.create(join=[text])
     assert "\n" not in str(caught.value)
 

@@ -160,8 +160,9 @@ def test_keys_and_values_are_rounded_to_fp16_in_their_own_slots_alone():
 @pytest.mark.parametrize("which", ["key", "value"])
 def test_a_key_or_value_beyond_fp16_makes_its_own_row_nan_and_no_other_seats(poison: float, which: str):
     pool = Pool(7)
-    good, bad = pool.seat(20, 1), pool.seat(34, 0 + 1)
+    good, bad = pool.seat(20, 1), pool.seat(34, 1)
     q = pool.random(2, HEADS, HEAD_DIM)
+    q[:, :, 3] = -math.copysign(1.0, poison)  # so that an infinite key's score would be -infinity: a token nobody sees
     clean = pool.attend(q, [good, bad])
     k, v = pool.random(1, KV_HEADS, HEAD_DIM), pool.random(1, KV_HEADS, HEAD_DIM)
     (k if which == "key" else v)[0, 0, 3] = poison

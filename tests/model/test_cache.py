@@ -129,6 +129,18 @@ def test_a_full_disk_is_reported_once_and_leaves_nothing_behind(cache, caplog):
     assert same(cache.load("block-0001"), tensors())
 
 
+def test_what_earlier_code_made_of_the_same_model_goes_once_it_is_a_week_old(cache, tmp_path):
+    old, young, other = (tmp_path / name for name in (f"{FINGERPRINT}-old", f"{FINGERPRINT}-young", "f" * 32 + "-old"))
+    for path in (old, young, other):
+        path.mkdir()
+    for path in (old, other):
+        os.utime(path, (0, 0))
+    cache.store("block-0002", tensors())
+    assert not old.exists()
+    assert young.exists()
+    assert other.exists()
+
+
 def test_a_directory_that_cannot_be_made_is_no_obstacle(tmp_path, caplog):
     (tmp_path / "file").touch()
     cache = Cache(tmp_path / "file", FINGERPRINT)

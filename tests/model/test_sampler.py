@@ -5,8 +5,10 @@ from collections import Counter
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
-from model.sampler import draw
+from model.sampler import choose, draw
 from swarm.errors import BadNumbers
 from swarm.sampling import SamplingParams
 
@@ -43,6 +45,12 @@ def test_some_draws_are_written_down():
     assert [draw(logits, params, p, (), 0).token_id for p in (0, 1, 2, 3, 10**9)] == [939, 723, 988, 442, 155]
 
 
+def test_chance_is_cut_into_intervals_that_include_their_lower_end():
+    params, even = SamplingParams(temperature=1.0), torch.zeros(2)
+    drawn = [choose(even, params, chance) for chance in (0, 2**63 - 2**23, 2**63, 2**64 - 1)]
+    assert drawn == [0, 0, 1, 1]
+
+
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
 def test_frequencies_are_the_softmax_at_that_temperature(temperature: float):
     draws = 4000
@@ -65,6 +73,7 @@ def test_top_p_keeps_the_smallest_set_that_reaches_p():
     assert set(tokens(logits, 300, top_p=0.6)) == {0, 1}
     assert set(tokens(logits, 300, top_p=0.8)) == {0, 1, 2}
     assert set(tokens(logits, 300, top_p=0.999)) == {0, 1, 2, 3}
+    assert set(tokens(torch.zeros(4), 300, top_p=0.5)) == {0, 1}
 
 
 def test_top_p_counts_what_top_k_left():
@@ -134,3 +143,33 @@ def test_logits_that_are_not_numbers_are_refused(poison: float):
     logits[3] = poison
     with pytest.raises(BadNumbers, match="position 12"):
         draw(logits, SamplingParams(temperature=1.0), 12, (), 0)
+
+
+FLOATS = st.floats(allow_nan=False, allow_infinity=False)
+PARAMETERS = st.builds(
+    SamplingParams,
+    temperature=FLOATS.map(abs).filter(lambda v: v <= 100) | st.just(5e-324) | st.just(1e-40),
+    top_k=st.integers(0, 9),
+    top_p=st.floats(0, 1, exclude_min=True),
+    min_p=st.floats(0, 1),
+    repetition_penalty=st.floats(0.01, 100),
+    presence_penalty=st.floats(-2, 2),
+    frequency_penalty=st.floats(-2, 2),
+    seed=st.integers(0, 2**64 - 1),
+    logprobs=st.none() | st.integers(0, 64),
+)
+
+
+@given(st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=6, max_size=6), PARAMETERS)
+def test_whatever_parameters_are_allowed_draw_a_token_or_say_that_numbers_went_bad(
+    values: list[float], params: SamplingParams
+):
+    try:
+        assert 0 <= draw(torch.tensor(values), params, 2**31, (1, 2, 2, 5), 1).token_id < 6
+    except BadNumbers:
+        assert params.needs_history
+
+
+def test_a_penalty_that_makes_logits_infinite_is_refused():
+    with pytest.raises(BadNumbers, match="once penalties are applied"):
+        draw(torch.tensor([3e38, 0.0]), SamplingParams(temperature=1.0, repetition_penalty=0.01), 1, (0,), 1)

@@ -9,11 +9,11 @@ import torch
 
 from kernels.types import PAGE_SIZE, SeatRows
 from model.config import ModelConfig, read_config
-from model.parameters import Profile
 from model.source import open_source
 from model.span_model import SpanModel
 from model.weights import load_span
 from swarm.errors import BadRequest, WrongModel
+from swarm.profile import Profile
 from swarm.span import Span
 from tests.support.checkpoints import make_variant
 
@@ -97,6 +97,8 @@ def test_bf16_is_each_seats_own_choice(tmp_path: Path):
     assert not same_bits(fine, coarse) and same_bits(coarse, coarse.bfloat16().float())
     x, seats = model.embed([*ids, *ids]), [SeatRows((3,), 0, 20), SeatRows((7,), 0, 20)]
     both = model.run(model.span, x, seats, [False, True])
+    rounded_before = model.run(model.span, x.bfloat16().float(), seats, [True, True])
+    assert same_bits(rounded_before, torch.cat([coarse, coarse])), "the embedding's output is rounded too"
     assert same_bits(both, torch.cat([fine, coarse]))
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from dht.memory import MemoryDirectory, MemoryStore
 from dht.records import TTL_S
-from peer.announcer import REFRESH_S, Announcer
+from peer.announcer import FIRST_RETRY_S, REFRESH_S, Announcer
 from swarm.clock import VirtualClock
 from swarm.errors import SwarmUnreachable
 from swarm.peerinfo import PeerInfo, PeerState
@@ -21,6 +21,7 @@ class ShakyDirectory(MemoryDirectory):
     def __init__(self, store: MemoryStore):
         super().__init__(store)
         self.published: list[PeerInfo] = []
+        self.withdrawn = 0
         self.down = False
         self.held: asyncio.Event | None = None
 
@@ -33,6 +34,7 @@ class ShakyDirectory(MemoryDirectory):
         await super().publish(info)
 
     async def withdraw(self, info: PeerInfo) -> None:
+        self.withdrawn += 1
         if self.down:
             raise SwarmUnreachable("nobody answers")
         await super().withdraw(info)
@@ -160,3 +162,49 @@ async def test_what_was_never_announced_needs_no_withdrawal():
     await stage.announcer.withdraw()
     await stage.announcer.run()
     assert stage.directory.published == []
+
+
+async def test_a_peer_withdraws_once_however_often_it_is_told(stage: Stage):
+    await stage.announcer.withdraw()
+    await stage.announcer.withdraw()
+    assert stage.directory.withdrawn == 1
+
+
+async def test_a_peer_insists_on_being_announced(stage: Stage):
+    stage.directory.down = True
+    insisting = asyncio.create_task(stage.announcer.announce_until(asyncio.Event()))
+    await settle()
+    assert not insisting.done()
+    stage.directory.down = False
+    await stage.pass_time(FIRST_RETRY_S)
+    assert await insisting
+
+
+async def test_a_peer_that_is_told_to_leave_does_not_insist_on_being_announced(stage: Stage):
+    leaving = asyncio.Event()
+    stage.directory.down = True
+    insisting = asyncio.create_task(stage.announcer.announce_until(leaving))
+    await settle()
+    leaving.set()
+    assert not await insisting
+
+
+async def test_a_peer_that_is_told_to_leave_does_not_wait_for_an_announcement_under_way(stage: Stage):
+    leaving = asyncio.Event()
+    stage.directory.held = asyncio.Event()
+    insisting = asyncio.create_task(stage.announcer.announce_until(leaving))
+    await settle()
+    leaving.set()
+    assert not await insisting
+    stage.directory.held.set()
+    await stage.announcer.withdraw()
+    assert await stage.seen() == []
+
+
+async def test_what_breaks_while_announcing_is_not_hidden():
+    def broken(expires_at: float) -> PeerInfo:
+        raise ZeroDivisionError
+
+    stage = Stage()
+    with pytest.raises(ZeroDivisionError):
+        await Announcer(stage.directory, broken, stage.clock).announce_until(asyncio.Event())

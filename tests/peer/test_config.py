@@ -5,24 +5,10 @@ from typing import Any
 
 import pytest
 
-from peer.config import Address, PeerConfig
+from peer.config import PeerConfig
+from swarm.address import Address
 from swarm.errors import UsageError
 from swarm.span import Span
-
-
-@pytest.mark.parametrize(
-    ("text", "host", "port"),
-    [("127.0.0.1:0", "127.0.0.1", 0), ("peer.example.org:443", "peer.example.org", 443), ("[::1]:7", "::1", 7)],
-)
-def test_an_address_is_read_and_written_the_same(text: str, host: str, port: int):
-    address = Address.parse(text, "--listen")
-    assert (address.host, address.port, str(address)) == (host, port, text)
-
-
-@pytest.mark.parametrize("text", ["", "8080", "localhost", "::1:80", "a:b", "h:99999", "http://h:80", "h:-1", "h h:1"])
-def test_what_is_no_address_is_refused_and_the_option_named(text: str):
-    with pytest.raises(UsageError, match=r"--listen .* write host:port"):
-        Address.parse(text, "--listen")
 
 
 def test_the_defaults_are_for_one_machine():
@@ -48,6 +34,10 @@ def test_the_cache_is_below_the_users(monkeypatch: pytest.MonkeyPatch, tmp_path:
         ({"log_level": "loud"}, "--log-level is 'loud'"),
         ({"drain_s": -1.0}, "--drain-s is -1"),
         ({"drain_s": float("nan")}, "--drain-s is nan"),
+        ({"lease_s": 0.0}, "--lease-s is 0"),
+        ({"lease_s": float("inf")}, "--lease-s is inf"),
+        ({"max_links": 0}, "--max-links is 0"),
+        ({"max_chunk_tokens": 0}, "--max-chunk-tokens is 0"),
         ({"announce": Address("0.0.0.0", 80)}, "cannot be dialled"),
         ({"blocks": Span(0, 4), "max_blocks": 2}, "--max-blocks is for the automatic choice"),
     ],

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from peer.config import Address, PeerConfig
+from peer.config import PeerConfig
 from peer.options import parse
+from swarm.address import Address
 from swarm.errors import UsageError
 from swarm.span import Span
 
@@ -20,7 +21,8 @@ def test_every_flag_arrives():
     line = (
         "--model org/name --revision main --blocks 0:20 --listen 0.0.0.0:4000 --announce example.org:4000 "
         f"--join {DOOR} {DOOR}2 --dht-listen 0.0.0.0:4001 --kv-tokens 4096 --max-sessions 8 --threads 3 --profile f32 "
-        "--identity /tmp/id --cache /tmp/cache --http 127.0.0.1:4002 --log-level debug --drain-s 2.5"
+        "--identity /tmp/id --cache /tmp/cache --http 127.0.0.1:4002 --log-level debug --drain-s 2.5 "
+        "--max-links 9 --max-chunk-tokens 64 --lease-s 7"
     )
     assert parse(line.split(), {}) == PeerConfig(
         model="org/name",
@@ -39,6 +41,9 @@ def test_every_flag_arrives():
         http=Address("127.0.0.1", 4002),
         log_level="debug",
         drain_s=2.5,
+        max_links=9,
+        max_chunk_tokens=64,
+        lease_s=7.0,
     )
 
 
@@ -66,7 +71,7 @@ def test_zero_is_a_number_and_not_the_absence_of_one():
         ("--blocks 7:7", "start < end"),
         ("--listen 80", "--listen '80' is not an address"),
         ("--dht-listen x", "--dht-listen 'x' is not an address"),
-        ("--join 127.0.0.1:4000", "copy an address from a peer's ready line"),
+        ("--join 127.0.0.1:4000", "expected a multiaddr"),
     ],
 )
 def test_a_mistake_is_explained(line: str, words: str):

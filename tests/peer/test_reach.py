@@ -4,8 +4,8 @@ import ipaddress
 
 import pytest
 
-from peer.config import Address
-from peer.reach import announced_address, outward_host, software_version
+from peer.reach import announced_address, outward_host
+from swarm.address import Address
 
 
 def test_what_is_listened_on_is_announced():
@@ -23,7 +23,3 @@ def test_nobody_is_told_to_dial_all_interfaces(host: str):
     assert not address.anywhere and address.port == 4000
     assert address.host == outward_host(host)
     assert ipaddress.ip_address(address.host).version == (6 if ":" in host else 4)
-
-
-def test_the_software_has_a_version():
-    assert 0 < len(software_version()) <= 64

@@ -2,15 +2,17 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 import torch
 
+from model.sampler import draw
 from peer.runner import Runner
 from peer.scheduler import Work
 from peer.seat import Accept, Answer, Seat
 from proto.messages import Chunk, Done, Hidden, Open, Token, Want, WireDType
-from swarm.errors import BadNumbers, Fault
+from swarm.errors import BadNumbers, Fault, Internal
 from swarm.sampling import SamplingParams
 from swarm.span import Span
 from tests.support import tiny
@@ -214,3 +216,31 @@ def test_logprobs_come_on_demand():
     assert (plain.logprob, plain.top) == (None, ())
     assert len(asked.top) == 3 and asked.top[0] == (asked.token_id, asked.logprob)
     assert asked.token_id == plain.token_id
+
+
+def test_a_seat_whose_drawing_fails_leaves_its_neighbours_alone(monkeypatch: pytest.MonkeyPatch):
+    def clumsy(logits: torch.Tensor, params: SamplingParams, *rest: Any) -> Any:
+        if params.seed == 13:
+            raise IndexError("index out of range")
+        return draw(logits, params, *rest)
+
+    monkeypatch.setattr("peer.runner.draw", clumsy)
+    good, unlucky = seat(pages=(0,)), seat(pages=(1,), sampling=SamplingParams(seed=13))
+    answers = run(Runner(tiny.span_model()), token_chunk(good, PROMPT), token_chunk(unlucky, PROMPT))
+    assert isinstance(answers[0], Token)
+    assert isinstance(answers[1], Internal) and "IndexError" in str(answers[1])
+
+
+def test_a_penalty_that_makes_numbers_infinite_faults_its_own_seat_only():
+    class Loud(Failing):
+        def logits(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.full_like(x, 3e38)
+
+    params = SamplingParams(repetition_penalty=0.01)
+    answers = run(
+        Runner(Loud()),  # type: ignore[arg-type]
+        token_chunk(seat(), [1, 2]),
+        token_chunk(seat(sampling=params, history=(1, 2)), [1, 2]),
+    )
+    assert isinstance(answers[0], Token)
+    assert isinstance(answers[1], BadNumbers)

@@ -167,7 +167,7 @@ def test_logs_are_json_on_stderr_and_stdout_has_one_line(peer: PeerProcess):
         ("--blocks 3", 2, "write start:end"),
         ("--blocks 0:9", 2, "--blocks 0:9 lies outside tiny, which has 4 blocks; choose from 0:4"),
         ("--revision main", 2, "--revision"),
-        ("--kv-tokens 999999999999", 2, "GiB are free; up to"),
+        ("--kv-tokens 999999999999", 2, "GiB are free and the weights take"),
         (f"--join /ip4/127.0.0.1/tcp/9/p2p/{NOBODY}", 4, "cannot join"),
         ("--join /ip4/127.0.0.1/tcp/9", 2, "/p2p/"),
         ("--model /nowhere/at-all", 3, "/nowhere/at-all"),
@@ -198,7 +198,7 @@ def test_a_busy_port_is_named(peer: PeerProcess):
         [sys.executable, "-m", "peer.serve", "--listen", address], cwd=ROOT, capture_output=True, text=True, timeout=60
     )
     assert (done.returncode, done.stdout) == (4, "")
-    assert f"cannot listen on {address}" in last_words(done.stderr)
+    assert f"{address} is in use by another process" in last_words(done.stderr)
 
 
 async def test_a_frozen_peer_answers_again_when_it_thaws(peer: PeerProcess):

@@ -23,6 +23,7 @@ def field(number: int, data: bytes) -> bytes:
 
 CANDIDATES = field(5, b"") * 1000  # of a Token: 2 bytes each, some 60 when unpacked
 TURNCOAT = field(1, (b"\x42\x00" + b"\x4a\x00") * 1_000_000)  # an entry that changes its body all the time
+OPEN = Entry(A, 0, Open("f" * 32, "c8", Span(0, 4), 1 << 20, 4, history=(1,) * (1 << 18)))
 BOMBS = {
     "empty entries": b"\x0a\x00" * 5000,
     "one Token with millions of candidates": field(1, field(7, CANDIDATES * 2200)),
@@ -31,6 +32,7 @@ BOMBS = {
     "an entry that changes its body all the time": TURNCOAT,
     "a Chunk beside it": field(1, field(6, bytes(1 << 20)) + field(7, CANDIDATES * 2200)),
     "a large unknown field": field(15, bytes(MAX_CONTROL_BYTES + 1)),
+    "many Opens with long histories": frames.encode([OPEN] * 20).SerializeToString(),
     "many unknown fields": field(15, b"") * 1_000_000,
 }
 
@@ -46,7 +48,7 @@ def test_a_bomb_does_not_get_long_looks_either():
         scan(TURNCOAT, 64 << 20, 4096)
 
 
-def test_large_chunks_and_opens_pass():
+def test_large_chunks_and_an_open_with_a_long_history_pass():
     rows = 1024
     chunk = Chunk(0, 0, rows, Want.HIDDEN, hidden=Hidden(WireDType.F32, rows, 4096, bytes(rows * 4096 * 4)))
     opening = Open("f" * 32, "c8", Span(0, 4), 1 << 20, 4, history=(70_000,) * (1 << 20))

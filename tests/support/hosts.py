@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from model.assets import Asset
-from peer.config import Address
 from peer.desk import Desk
 from peer.engine import Computing, Engine
 from peer.pages import PagePool
@@ -22,6 +21,7 @@ from proto.frames import Limits
 from proto.link import Link
 from proto.messages import Hello, Info
 from proto.outbox import Outbox
+from swarm.address import Address
 from swarm.clock import Clock, SystemClock
 from swarm.peerinfo import PeerInfo, PeerState
 
@@ -65,7 +65,7 @@ async def hosting(
     engine = Engine(Scheduler(prefill_tokens=terms.max_chunk_tokens, max_decodes=64))
     desk = Desk(Seats(terms, pool, clock or SystemClock()), engine)
     server = GrpcServer()
-    address = server.bind(Address("127.0.0.1", 0))
+    address = await server.bind(Address("127.0.0.1", 0))
 
     def info() -> Info:
         seats = desk.seats

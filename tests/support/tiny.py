@@ -10,8 +10,8 @@ from model.config import read_config
 from model.fingerprint import fingerprint
 from model.source import open_source
 from model.span_model import SpanModel
-from peer.config import Profile
 from swarm.peerinfo import ModelRef
+from swarm.profile import Profile
 from swarm.span import Span
 from tests.support.checkpoints import make_checkpoint
 

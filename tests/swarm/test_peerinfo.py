@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from swarm.errors import UsageError
-from swarm.peerinfo import ModelRef, PeerState
+from swarm.peerinfo import ModelRef
 from tests.support.swarm import a_model, a_peer
 
 
@@ -32,15 +32,3 @@ def test_a_span_past_the_last_block_is_refused():
 def test_impossible_figures_are_refused(changes: dict[str, float]):
     with pytest.raises(UsageError, match="impossible"):
         a_peer(**changes)
-
-
-def test_the_ends_belong_to_who_touches_them():
-    assert (a_peer(span="0:8").has_embedding, a_peer(span="0:8").has_head) == (True, False)
-    assert (a_peer(span="8:24").has_embedding, a_peer(span="8:24").has_head) == (False, True)
-
-
-def test_a_change_of_state_changes_nothing_else():
-    peer = a_peer()
-    draining = peer.with_state(PeerState.DRAINING)
-    assert draining.state is PeerState.DRAINING and peer.state is PeerState.READY
-    assert draining.with_state(PeerState.READY) == peer

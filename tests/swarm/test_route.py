@@ -28,20 +28,5 @@ def test_hops_have_to_touch():
         Route(())
 
 
-def test_a_detour_takes_the_place_of_the_hops_it_spans():
-    route = Route((hop(1, "0:8"), hop(2, "8:16"), hop(3, "16:24")))
-    detour = Route((hop(4, "8:12"), hop(5, "12:16")))
-    assert route.replaced(detour).hops == (hop(1, "0:8"), hop(4, "8:12"), hop(5, "12:16"), hop(3, "16:24"))
-    assert route.replaced(Route((hop(4, "0:16"),))).hops == (hop(4, "0:16"), hop(3, "16:24"))
-    assert route.replaced(Route((hop(4, "0:24"),))).hops == (hop(4, "0:24"),)
-
-
-@pytest.mark.parametrize("detour", ["4:8", "4:16", "8:20", "0:4", "20:24", "10:12"])
-def test_a_detour_that_cuts_a_hop_is_refused_and_never_drops_blocks(detour: str):
-    route = Route((hop(1, "0:8"), hop(2, "8:16"), hop(3, "16:24")))
-    with pytest.raises(UsageError):
-        route.replaced(Route((hop(4, detour),)))
-
-
 def test_a_route_reads_from_left_to_right():
     assert str(Route((hop(1, "0:8"), hop(2, "8:24")))) == "00000000[0:8] → 00000000[8:24]"

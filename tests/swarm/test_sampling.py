@@ -30,6 +30,8 @@ def test_penalties_need_the_tokens_so_far(name: str):
         {"min_p": -0.1},
         {"min_p": 1.1},
         {"repetition_penalty": 0.0},
+        {"repetition_penalty": 1e-39},
+        {"repetition_penalty": 100.1},
         {"presence_penalty": 2.1},
         {"frequency_penalty": -2.1},
         {"seed": -1},
@@ -45,4 +47,5 @@ def test_a_value_out_of_bounds_is_named_with_its_bounds(changes: dict[str, Any])
 
 
 def test_the_bounds_themselves_are_allowed():
+    SamplingParams(repetition_penalty=0.01)
     SamplingParams(temperature=100.0, top_p=1.0, min_p=1.0, presence_penalty=-2.0, seed=2**64 - 1, logprobs=0)

@@ -2,12 +2,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from hypothesis import given
-from hypothesis import strategies as st
-
 from swarm.peerinfo import PeerState
-from swarm.span import Span
-from swarm.view import SwarmView
 from tests.support.swarm import NOW, a_model, a_peer, a_view
 
 
@@ -49,21 +44,3 @@ def test_only_ready_peers_take_seats_and_a_profile_can_be_asked_for():
     view = a_view(*peers, other)
     assert view.usable() == (peers[1], other)
     assert view.usable("f32") == (other,)
-
-
-def test_without_leaves_out_the_named():
-    view = a_view(a_peer(1), a_peer(2))
-    assert view.without({a_peer(1).peer_id}).peers == (a_peer(2),)
-
-
-def test_replicas_and_missing_count_usable_peers_only():
-    view = a_view(a_peer(1, "0:10"), a_peer(2, "8:16"), a_peer(3, "16:24", state=PeerState.DRAINING))
-    assert view.replicas() == (1,) * 8 + (2,) * 2 + (1,) * 6 + (0,) * 8
-    assert view.missing() == (Span(16, 24),)
-
-
-@given(st.lists(st.tuples(st.integers(0, 23), st.integers(1, 24)), max_size=6))
-def test_a_block_is_missing_where_it_has_no_replica(claims: list[tuple[int, int]]):
-    peers = [a_peer(n, f"{s}:{min(24, s + length)}") for n, (s, length) in enumerate(claims)]
-    view = SwarmView.of(a_model(), peers, NOW)
-    assert {b for gap in view.missing() for b in gap} == {b for b, count in enumerate(view.replicas()) if count == 0}

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from proto.text import one_line
+from swarm.text import one_line
 
 
 @pytest.mark.parametrize(
