@@ -119,9 +119,10 @@ class Detokeniser:
         return self._emit(self._codec.decode([*self._window, *self._new])) if self._new else ""
 
     def _emit(self, text: str) -> str:
-        if not text.startswith(self._said):  # the prompt ended inside a letter, which is whole now
-            self._said = self._said.rstrip(UNFINISHED)
-        gained = text[len(self._said) :]
+        both = enumerate(zip(self._said, text, strict=False))
+        same = next((n for n, (old, new) in both if old != new), min(len(self._said), len(text)))
+        whole = not self._said[same:].strip(UNFINISHED)  # the prompt may have ended inside a letter, which is whole now
+        gained = text[same if whole else len(self._said) :]
         if gained:
             self._window = self._new
             self._said = self._codec.decode(self._window)

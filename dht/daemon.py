@@ -5,6 +5,9 @@ and we can still say goodbye through it; its last words become one of our errors
 (libp2p would share it silently). Relays, NAT traversal and port mapping are off: a Peer has to be reachable by its
 address anyway, for gRPC.
 
+Nor is it asyncio's child: asyncio waits for its children in threads, and whoever signals one may reap it before its
+thread does, which then complains on stderr. Here one Popen is the only one that ever waits for the daemon.
+
 The daemon ends by itself as soon as our connection to its control socket breaks, so a SIGKILLed Peer leaves none
 behind; one that never got that connection ends after ``IDLE_S``.
 """
@@ -12,7 +15,6 @@ behind; one that never got that connection ends after ``IDLE_S``.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
 import ipaddress
 import logging
@@ -20,6 +22,7 @@ import os
 import re
 import secrets
 import socket
+import subprocess
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,13 +34,16 @@ log = logging.getLogger("shoal.dht")
 
 IDLE_S = 30
 STOP_S = 3.0  # for the daemon to end after SIGTERM, before SIGKILL
+LOOK_EVERY_S = 0.01  # whether it has ended
 
 
 class Daemon:
     """One running p2p daemon. ``control`` is the multiaddr of its control socket."""
 
-    def __init__(self, child: asyncio.subprocess.Process, socket_path: Path):
+    def __init__(self, child: subprocess.Popen[bytes], socket_path: Path):
         self._child, self._socket_path = child, socket_path
+        self._output = asyncio.StreamReader()
+        self._pipe: asyncio.ReadTransport | None = None
         self._reader: asyncio.Task[None] | None = None
 
     @classmethod
@@ -66,12 +72,12 @@ class Daemon:
         if identity is not None:
             arguments.append(f"-id={identity}")
         try:
-            child = await asyncio.create_subprocess_exec(
-                str(binary),
-                *arguments,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.STDOUT,
+            child = subprocess.Popen(  # noqa: ASYNC220 - a millisecond, and asyncio would do the same
+                [str(binary), *arguments],
+                bufsize=0,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
                 start_new_session=True,
                 env={**os.environ, "GOLOG_LOG_LEVEL": "error", "GOLOG_LOG_FMT": "json"},
             )
@@ -100,23 +106,33 @@ class Daemon:
 
     @property
     def alive(self) -> bool:
-        return self._child.returncode is None
+        return self._child.poll() is None
 
     async def close(self) -> None:
         """Ends the daemon and waits for it."""
-        with contextlib.suppress(ProcessLookupError):
-            self._child.terminate()
+        self._child.terminate()
         try:
             async with asyncio.timeout(STOP_S):
-                await self._child.wait()
+                await self._ended()
         except TimeoutError:
-            with contextlib.suppress(ProcessLookupError):
-                self._child.kill()
-            await self._child.wait()
-        await (self._reader or self._drain())  # ends with the pipe
+            self._child.kill()
+            await self._ended()
+        if self._pipe is not None:
+            self._pipe.close()
+            await (self._reader or self._drain())  # ends with the pipe
+        elif self._child.stdout is not None:
+            self._child.stdout.close()
         self._socket_path.unlink(missing_ok=True)
 
+    async def _ended(self) -> None:
+        while self._child.poll() is None:  # noqa: ASYNC110 - what could tell us would be a second one to wait for it
+            await asyncio.sleep(LOOK_EVERY_S)
+
     async def _ready(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._pipe, _ = await loop.connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(self._output), self._child.stdout
+        )
         last = "it said nothing"
         while line := await self._line():
             log.debug("p2pd: %s", line)
@@ -131,9 +147,8 @@ class Daemon:
 
     async def _line(self) -> str:
         """The next line of output; empty only at its end."""
-        assert self._child.stdout is not None
         try:
-            raw = await self._child.stdout.readline()
+            raw = await self._output.readline()
         except ValueError:  # a line longer than asyncio's buffer, which it has dropped
             return "…"
         return raw.decode(errors="replace").rstrip() or ("…" if raw else "")

@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
 from typing import Protocol
 
-from dht.records import MODELS_KEY, decode_record, encode_record, farewell, segment_keys
+from dht.records import MODELS_KEY, decode_record, encode_record, farewell, model_subkey, segment_keys
 from swarm.clock import Clock
 from swarm.errors import BadRequest, SwarmUnreachable, UsageError
 from swarm.peerinfo import ModelRef, PeerInfo, PeerState
@@ -41,7 +41,7 @@ class Directory(Protocol):
         ...
 
     async def models(self) -> tuple[ModelRef, ...]:
-        """All models that somebody announced lately. Raises SwarmUnreachable."""
+        """All models that somebody announced lately, one for each name in use. Raises SwarmUnreachable."""
         ...
 
     async def view(self, model: ModelRef) -> SwarmView:
@@ -77,7 +77,7 @@ class RecordDirectory(ABC):
             raise UsageError(f"{info} would expire at {info.expires_at:.3f}, but {last:.3f} was published before")
         keys = dict.fromkeys(segment_keys(info.model, info.span), info.peer_id)
         if info.state in (PeerState.JOINING, PeerState.READY):
-            keys[MODELS_KEY] = info.model.fingerprint
+            keys[MODELS_KEY] = model_subkey(info.model)
         await self._store(info, keys)
 
     async def withdraw(self, info: PeerInfo) -> None:
@@ -87,7 +87,7 @@ class RecordDirectory(ABC):
 
     async def models(self) -> tuple[ModelRef, ...]:
         found = await self._records([MODELS_KEY])
-        models = {info.model for subkey, info in found if info.model.fingerprint == subkey}
+        models = {info.model for subkey, info in found if model_subkey(info.model) == subkey}
         return tuple(sorted(models, key=lambda m: (m.name, m.fingerprint)))
 
     async def view(self, model: ModelRef) -> SwarmView:

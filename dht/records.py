@@ -1,8 +1,8 @@
 """Records: a PeerInfo as the bytes that strangers keep for us, and the keys they keep it under.
 
 A Peer writes one record. It goes under every segment key (8 Blocks each) that its Span touches, with the peer_id as
-subkey, so that a reader fetches a few keys for a whole model; and under the models key, with the model's fingerprint
-as subkey, as a witness that somebody serves this model.
+subkey, so that a reader fetches a few keys for a whole model; and under the models key, with a digest of the model's
+name and fingerprint as subkey, as a witness that somebody serves this model under this name.
 
 A DHT believes whatever it is told, so every record is held to bounds when it is written and again when it is read.
 Pure: no DHT here, and no clock but the ``now`` that is passed in.
@@ -10,6 +10,7 @@ Pure: no DHT here, and no clock but the ``now`` that is passed in.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 
 from google.protobuf.message import DecodeError
@@ -35,6 +36,14 @@ def segment_keys(model: ModelRef, span: Span) -> tuple[str, ...]:
     """The keys under which a Peer with ``span`` is found."""
     segments = range(span.start // SEGMENT_BLOCKS, (span.end - 1) // SEGMENT_BLOCKS + 1)
     return tuple(f"shoal.v1/{model.fingerprint}/{segment}" for segment in segments)
+
+
+def model_subkey(model: ModelRef) -> str:
+    """The subkey of a witness for ``model``: 32 hex digits, another one for every name of the same weights.
+
+    Were it the fingerprint alone, whoever announces last would decide what the model is called.
+    """
+    return hashlib.sha256(f"{model.fingerprint}/{model.name}".encode(errors="surrogatepass")).hexdigest()[:32]
 
 
 def seal(payload: bytes) -> bytes:

@@ -34,7 +34,7 @@ from torch import Tensor
 from kernels.elementary import LOWEST, exp, lane_sum, root
 from kernels.types import PAGE_SIZE, BatchRows
 
-_PRODUCTS = 1 << 21  # of q and k, or p and v, held at a time
+_PRODUCTS = 1 << 20  # of q and k, or p and v, held at a time
 
 
 def write_kv(k: Tensor, v: Tensor, rows: BatchRows, k_pages: Tensor, v_pages: Tensor) -> None:

@@ -2,8 +2,15 @@
 checkpoint again.
 
 One safetensors file a Block and one an End, so that Spans that overlap share them. A file is named by what it holds:
-the model's fingerprint, the group size, the code that rounds (its digest: a change of ``quantize`` is a change of the
-key) and the part. It carries a SHA-256 of key, table and data, checked at every load; a file that fails is reported and
+the model's fingerprint, the identity of the files it was made from, the group size, the code that rounds (its digest: a
+change of ``quantize`` is a change of the key) and the part.
+
+The identity (``Source.identity``) is there because a fingerprint only samples: a checkpoint edited where no sample is
+taken would be served the weights of the original. Content hashes are known of files on the Hub; local ones are told
+apart by size, time of change and inode, since hashing 140 GB takes longer than quantising them. So two copies of one
+model, or a new clone of it, have two caches: disk space and one more run of quantising against weights that are wrong.
+
+A file carries a SHA-256 of key, table and data, checked at every load; a file that fails is reported and
 made again. Files are written aside, synced and renamed, so two Peers may start at once and a crash leaves nothing but a
 temporary file, which a later start removes.
 
@@ -34,18 +41,18 @@ log = logging.getLogger(__name__)
 
 FORMAT = 1
 ABANDONED_S = 600.0  # a temporary file that nobody has written to for so long
-SUPERSEDED_S = 7 * 86400.0  # what an earlier version of Shoal made of the same model, unused for so long
+SUPERSEDED_S = 7 * 86400.0  # what other code or another copy of the same model made, unused for so long
 _NAMES = {torch.int8: "I8", torch.float16: "F16", torch.float32: "F32"}
 _DTYPES = {name: dtype for dtype, name in _NAMES.items()}
 
 
 class Cache:
-    """The parts of one model. ``fingerprint`` is the model's."""
+    """The parts of one model. ``fingerprint`` is the model's, ``identity`` that of the bytes it is read from."""
 
-    def __init__(self, directory: Path, fingerprint: str):
+    def __init__(self, directory: Path, fingerprint: str, identity: str):
         maker = hashlib.sha256(Path(quantize.__file__).read_bytes()).hexdigest()[:12]
         self.fingerprint = fingerprint
-        self.key = f"{fingerprint}-c8-g{GROUP}-v{FORMAT}-{maker}"
+        self.key = f"{fingerprint}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}-c8-g{GROUP}-v{FORMAT}-{maker}"
         self.directory = directory / self.key
         self._complained = False
 
@@ -57,12 +64,15 @@ class Cache:
         path = self.path(part)
         try:
             size = path.stat().st_size
-            return self._checked(part, path, size)
+            tensors = self._checked(part, path, size)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except (CorruptCheckpoint, OSError) as error:
             log.warning("cache file %s cannot be used (%s); making it again", path, error)
             return None
+        with suppress(OSError):
+            os.utime(self.directory)  # in use: not superseded
+        return tensors
 
     def store(self, part: str, tensors: Mapping[str, torch.Tensor]) -> None:
         """Writes the part; a failure is logged once and does no harm."""
@@ -121,9 +131,8 @@ class Cache:
                 if time.time() - path.stat().st_mtime > ABANDONED_S:
                     path.unlink()
 
-
     def _remove_superseded(self) -> None:
-        """The same model made by other code: no version in use reads it once it has not been written for a week."""
+        """The same model made by other code or from other files, which nobody has read or written for a week."""
         for path in self.directory.parent.glob(f"{self.fingerprint}-*"):
             with suppress(OSError):
                 if path != self.directory and time.time() - path.stat().st_mtime > SUPERSEDED_S:

@@ -14,7 +14,7 @@ import shutil
 import tempfile
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -23,7 +23,7 @@ from typing import Any
 from model.assets import ASSET_NAMES, MAX_ASSET_BYTES
 from model.config import one_line
 from model.ranges import READ_TIMEOUT_S, RETRIED_STATUS, RangeRequest, httpx_of_hub, retry_after_s
-from model.source import INDEX, LocalFiles, Source, map_file, weight_map_of
+from model.source import INDEX, LocalFiles, Source, map_file, stamp_of, weight_map_of
 from swarm.errors import CorruptCheckpoint, ModelError, ModelNotFound, ShoalError
 
 log = logging.getLogger(__name__)
@@ -59,9 +59,8 @@ def open_hub(
         raise ModelNotFound(f"{name} on the Hub has no config.json; name a model in Hugging Face layout")
     directory, temporary = _small_files(hub, repo, commit, name, sizes, cache_dir, sleep)
     weight_map = weight_map_of(name, directory, lambda file: file in sizes)
-    files = HubFiles(
-        hub, repo, commit, name, {file: size for file, size in sizes.items() if file.endswith(".safetensors")}, sleep
-    )
+    weights = [sibling for sibling in info.siblings or () if sibling.rfilename.endswith(".safetensors")]
+    files = HubFiles(hub, repo, commit, name, weights, sleep)
     source = Source(name, directory, files, weight_map)
     if temporary:
         weakref.finalize(source, shutil.rmtree, temporary, ignore_errors=True)
@@ -89,9 +88,12 @@ def endpoint() -> str:
 
 
 class HubFiles:
-    """Weight files of one commit on the Hub. ``sleep`` is how it waits between attempts."""
+    """Weight files of one commit on the Hub. ``listed`` are huggingface_hub's RepoSiblings; ``sleep`` is how it waits
+    between attempts.
+    """
 
     parallel = 4
+    parallel_small = 16  # the session keeps 20 connections
     piece_bytes = 16 << 20
 
     def __init__(
@@ -100,7 +102,7 @@ class HubFiles:
         repo: str,
         commit: str,
         name: str,
-        sizes: dict[str, int | None],
+        listed: Sequence[Any],
         sleep: Callable[[float], None],
     ):
         from huggingface_hub import hf_hub_url, try_to_load_from_cache
@@ -108,9 +110,15 @@ class HubFiles:
 
         self.name = name
         self.sleep = sleep
-        self._sizes = sizes
+        self._sizes: dict[str, int | None] = {sibling.rfilename: sibling.size for sibling in listed}
+        self._stamps = {
+            sibling.rfilename: (sibling.lfs and sibling.lfs.sha256) or sibling.blob_id or f"{commit} {sibling.size}"
+            for sibling in listed
+        }
+        sizes = self._sizes
         self._urls = {file: hf_hub_url(repo, file, revision=commit, endpoint=hub.endpoint) for file in sizes}
         self._headers = {**build_hf_headers(library_name="shoal"), "Accept-Encoding": "identity"}
+        self._storage: dict[str, tuple[str, dict[str, str]]] = {}  # file → address and headers behind the redirect
         here = {file: try_to_load_from_cache(repo, file, revision=commit) for file in sizes}
         self._here = {
             file: Path(path) for file, path in here.items() if isinstance(path, str) and _size_of(path) == sizes[file]
@@ -124,26 +132,48 @@ class HubFiles:
             raise ModelError(f"{endpoint()} does not say how large {file} of {self.name} is; check HF_ENDPOINT")
         return size
 
+    def stamp(self, file: str) -> str:
+        """The hash of its content; the commit where a mirror does not tell it. A download may have been edited: that
+        goes by its own stamp.
+        """
+        if file in self._here:
+            return stamp_of(self._here[file])
+        return self._stamps.get(file, "")
+
     def read(self, file: str, start: int, end: int) -> Any:
         """The bytes, by as many requests as it takes: a broken transfer goes on where it stopped.
+
+        The Hub redirects to its storage; where to is remembered, which halves the time that small reads take. Such an
+        address is good for a while only, so what goes wrong there goes by the Hub again.
 
         Raises ModelError when it gives up.
         """
         if file in self._here:
             return map_file(self._here[file], start, end)
         data = bytearray(end - start)
-        done, failures = 0, 0
+        done, failures, direct = 0, 0, True
         deadline = time.monotonic() + PATIENCE_S + len(data) / SLOWEST_BYTES_PER_S
         while done < len(data):
-            request = RangeRequest(self._urls[file], self._headers, start + done, end)
+            known = self._storage.get(file) if direct else None
+            request = RangeRequest(*known or (self._urls[file], self._headers), start + done, end)
             before = done
-            with _ours(self.name):
-                for piece in request:
-                    data[done : done + len(piece)] = piece
-                    done += len(piece)
-                    if time.monotonic() > deadline:
-                        break
+            try:
+                with _ours(self.name):
+                    for piece in request:
+                        data[done : done + len(piece)] = piece
+                        done += len(piece)
+                        if time.monotonic() > deadline:
+                            break
+            except ModelError as error:
+                if known is None or isinstance(error, CorruptCheckpoint):
+                    raise
+                direct = False
+                self._storage.pop(file, None)
+                continue
+            if done == len(data) and request.storage is not None:
+                self._storage[file] = request.storage
             if done < len(data):
+                self._storage.pop(file, None)
                 failures = failures + 1 if done == before else 0
                 if failures > MAX_FAILURES or time.monotonic() > deadline:
                     said = request.problem

@@ -23,13 +23,15 @@ class RangeRequest:
     """One GET of the bytes ``start`` up to ``end``. Iterating sends it and yields what arrives.
 
     When fewer bytes came than were asked for, ``problem`` says why, and ``pause_s`` how long the server wants us to
-    wait. Raises ModelError, CorruptCheckpoint, or huggingface_hub's error for a refusal.
+    wait. When a redirect led to them, ``storage`` has the address behind it and the headers for that: without the token
+    where it is another host's. Raises ModelError, CorruptCheckpoint, or huggingface_hub's error for a refusal.
     """
 
     def __init__(self, url: str, headers: dict[str, str], start: int, end: int):
         self.url, self.headers, self.start, self.end = url, headers, start, end
         self.problem = "the connection closed early"
         self.pause_s = 0.0
+        self.storage: tuple[str, dict[str, str]] | None = None
 
     def __iter__(self) -> Iterator[bytes]:
         from huggingface_hub.utils import get_session, hf_raise_for_status
@@ -47,6 +49,9 @@ class RangeRequest:
                     raise CorruptCheckpoint(f"{self.url} ends before byte {self.end}; the Hub said it was longer")
                 hf_raise_for_status(response)
                 self._check(response)
+                if response.history:
+                    kept = response.request.headers  # httpx drops the token on the way to another host
+                    self.storage = str(response.url), {key: self.headers[key] for key in self.headers if key in kept}
                 left = self.end - self.start
                 for piece in response.iter_raw():
                     yield piece[:left]

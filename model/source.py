@@ -7,12 +7,14 @@ is one method, ``Files.read``: a page-aligned private mapping here, an HTTP Rang
 
 from __future__ import annotations
 
+import hashlib
 import mmap
 import os
 import re
 import threading
+from bisect import bisect_right
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -36,14 +38,19 @@ T = TypeVar("T")
 
 class Files(Protocol):
     """The weight files of one checkpoint. ``parallel``: how many reads at once are worth while, and of how many bytes
-    each.
+    each; ``parallel_small``: how many where each is of a few KiB and takes as long as its answer is on the way.
     """
 
     parallel: int
+    parallel_small: int
     piece_bytes: int
 
     def size(self, file: str) -> int:
         """Bytes in ``file``. Raises ModelNotFound without it."""
+        ...
+
+    def stamp(self, file: str) -> str:
+        """What tells these bytes of ``file`` from others, as far as can be known without reading them."""
         ...
 
     def read(self, file: str, start: int, end: int) -> Any:
@@ -66,11 +73,26 @@ class Source:
         self.fingerprints: dict[str, str] = {}  # kept for ``model.fingerprint``
         self._bytes_read = 0
         self._lock = threading.Lock()
+        names = [SINGLE] if weight_map is None else sorted(set(weight_map.values()))
+        self._stamps = {file: files.stamp(file) for file in names}  # before anything is read
         self.tensors: dict[str, TensorEntry] = self._read_tables(weight_map)
 
     @property
     def bytes_read(self) -> int:
         return self._bytes_read
+
+    @property
+    def identity(self) -> str:
+        """64 hex digits for the bytes of the weight files as they were when the Source was opened. Two copies of a
+        checkpoint may have two.
+        """
+        return hashlib.sha256(repr(sorted(self._stamps.items())).encode()).hexdigest()
+
+    def check_unchanged(self, names: Iterable[str]) -> None:
+        """Raises CorruptCheckpoint when a file of one of these tensors is no longer what was opened."""
+        for file in {self._entry(name).file for name in names}:
+            if self.files.stamp(file) != self._stamps[file]:
+                raise CorruptCheckpoint(f"{file} of {self.name} changed while it was being read; start again")
 
     def read(self, name: str, rows: slice | None = None, arrived: Callable[[int], None] | None = None) -> torch.Tensor:
         """The tensor ``name``, or only some of its rows, in its stored dtype (bf16, f16 or f32). ``arrived`` hears of
@@ -94,16 +116,32 @@ class Source:
             shape
         )
 
-    def sample(self, name: str, most: int) -> bytes:
-        """At most ``most`` raw bytes from the middle of a tensor."""
-        entry = self._entry(name)
-        start = entry.start + max(0, (entry.nbytes - most) // 2) // 8 * 8
-        end = min(entry.end, start + most)
-        return bytes(self._read_bytes(entry.file, start, end)) if end > start else b""
+    def samples(self, wanted: Sequence[tuple[str, slice]]) -> list[bytes]:
+        """Some raw bytes of each tensor, in order, many at a time. What lies side by side in a file is one read."""
+        places: list[tuple[str, int, int]] = []
+        for name, part in wanted:
+            entry = self._entry(name)
+            first, last, _ = part.indices(entry.nbytes)
+            places.append((entry.file, entry.start + first, entry.start + max(first, last)))
+        runs: list[tuple[str, int, int]] = []
+        for file, start, end in sorted(set(places)):
+            if runs and runs[-1][0] == file and start <= runs[-1][2]:
+                runs[-1] = (file, runs[-1][1], max(end, runs[-1][2]))
+            else:
+                runs.append((file, start, end))
+        calls = [partial(self._read_bytes, *run) for run in runs]
+        got = [bytes(data) for data in self.in_order(calls, self.files.parallel_small)]
+        samples: list[bytes] = []
+        for file, start, end in places:
+            at = bisect_right(runs, (file, start + 1, 0)) - 1
+            samples.append(got[at][start - runs[at][1] : end - runs[at][1]])
+        return samples
 
-    def in_order(self, calls: Iterable[Callable[[], T]]) -> Iterator[T]:
-        """The calls' results in order, with as many of them under way ahead as the files make worth while."""
-        parallel = self.files.parallel
+    def in_order(self, calls: Iterable[Callable[[], T]], parallel: int | None = None) -> Iterator[T]:
+        """The calls' results in order, with as many of them under way ahead as the files make worth while, or
+        ``parallel``.
+        """
+        parallel = self.files.parallel if parallel is None else parallel
         if parallel <= 1:
             for call in calls:
                 yield call()
@@ -145,8 +183,8 @@ class Source:
         return whole
 
     def _read_tables(self, weight_map: dict[str, str] | None) -> dict[str, TensorEntry]:
-        names = [SINGLE] if weight_map is None else sorted(set(weight_map.values()))
-        tables = dict(zip(names, self.in_order(partial(self._read_table, file) for file in names), strict=True))
+        calls = [partial(self._read_table, file) for file in self._stamps]
+        tables = dict(zip(self._stamps, self.in_order(calls, self.files.parallel_small), strict=True))
         if weight_map is None:
             return tables[SINGLE]
         tensors: dict[str, TensorEntry] = {}
@@ -167,7 +205,7 @@ class Source:
 class LocalFiles:
     """Weight files in a directory, mapped piece by piece: a mapping ends with the tensor that was read from it."""
 
-    parallel = 1
+    parallel = parallel_small = 1
     piece_bytes = 1 << 62  # a mapping costs nothing until it is touched
 
     def __init__(self, directory: Path):
@@ -181,8 +219,23 @@ class LocalFiles:
                 f"cannot read {self.directory / file}: {error.strerror or error}; complete the checkpoint"
             ) from None
 
+    def stamp(self, file: str) -> str:
+        return stamp_of(self.directory / file)
+
     def read(self, file: str, start: int, end: int) -> memoryview:
         return map_file(self.directory / file, start, end)
+
+
+def stamp_of(path: Path) -> str:
+    """Size, time of the last change and inode: an edit changes the time, another file moved here has another inode.
+
+    It goes unnoticed when somebody writes to the file in place and then sets its time back.
+    """
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise ModelNotFound(f"cannot read {path}: {error.strerror or error}; complete the checkpoint") from None
+    return f"{status.st_size} {status.st_mtime_ns} {status.st_ino}"
 
 
 def map_file(path: Path, start: int, end: int) -> memoryview:

@@ -46,14 +46,17 @@ def load_span(
     nowhere.
 
     Raises UsageError for a Span that the model does not have, CorruptCheckpoint for tensors that are missing, of the
-    wrong shape or hold NaN, UnsupportedModel for dtypes other than bf16, f16 and f32, ModelError when the Hub fails.
+    wrong shape, hold NaN or change meanwhile, UnsupportedModel for dtypes other than bf16, f16 and f32, ModelError when
+    the Hub fails.
     """
     if not config.span.covers(span):
         raise UsageError(f"{config.name} has Blocks {config.span}, it cannot serve {span}; give a range within")
     if profile not in PROFILES:
         raise UsageError(f"there is no profile {profile!r}; choose one of {', '.join(PROFILES)}")
     check_tensors(source, config)
-    cache = Cache(Path(cache_dir), fingerprint(source, config)) if cache_dir is not None and profile == "c8" else None
+    cache = None
+    if cache_dir is not None and profile == "c8":
+        cache = Cache(Path(cache_dir), fingerprint(source, config), source.identity)
     return _Loader(source, config, span, profile, cache, progress).load()
 
 
@@ -127,6 +130,7 @@ class _Loader:
             made = restore(cached)
         else:
             made = make()
+            self.source.check_unchanged(names)  # or it is of two checkpoints, and none that the cache could name
             if self.cache is not None:
                 self.cache.store(part, _tensors_of(made))
         self._advance(after - self.done)

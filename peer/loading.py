@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from model.assets import Asset, read_assets
+from model.assets import Asset, check_tokenizer, read_assets
 from model.config import ModelConfig, read_config
 from peer.config import PeerConfig
 from swarm.errors import ShoalError
@@ -53,7 +53,9 @@ def open_checkpoint(config: PeerConfig) -> Checkpoint:
     source = open_source(config.model or DEFAULT_MODEL, config.revision, config.cache)
     model_config = read_config(source.directory, source.name)
     ref = ModelRef(model_config.name, fingerprint(source, model_config), model_config.num_blocks)
-    return Checkpoint(source, model_config, ref, read_assets(source.directory))
+    assets = read_assets(source.directory)
+    check_tokenizer(assets, source.name)
+    return Checkpoint(source, model_config, ref, assets)
 
 
 def load(

@@ -8,6 +8,8 @@ import sys
 import structlog
 
 LEVELS = ("debug", "info", "warning", "error")
+log = logging.getLogger("peer.log")
+
 _QUIET = ("grpc", "asyncio", "aiohttp", "urllib3", "httpx", "httpcore", "filelock", "huggingface_hub", "transformers")
 
 
@@ -41,5 +43,23 @@ def configure(level: str) -> None:
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
     logging.captureWarnings(True)
+    calls = logging.getLogger("grpc._cython.cygrpc")
+    if not any(isinstance(known, VanishedClients) for known in calls.filters):
+        calls.addFilter(VanishedClients())
     for name in _QUIET:
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
+
+
+class VanishedClients(logging.Filter):
+    """Takes away gRPC's error, with its traceback, for a client that went while something was being sent to it.
+
+    That happens every day and has its own way: the Link is left and its Seats are freed. The class is not in gRPC's
+    public interface, so it is known by its name; "batch" is what gRPC calls the sending.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        kind = record.exc_info[0] if record.exc_info else None
+        if kind is None or kind.__name__ != "ExecuteBatchError":
+            return True
+        log.debug("a client vanished: %s", record.getMessage())
+        return False

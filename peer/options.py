@@ -6,16 +6,18 @@ import argparse
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from peer.config import DEFAULT_KV_TOKENS, PeerConfig
 from peer.log import LEVELS
 from swarm.address import SWARM_VARIABLE, Address, read_swarm
+from swarm.errors import UsageError
 from swarm.profile import PROFILES
 from swarm.span import Span
 
 
 def parse(argv: Sequence[str] | None, environ: Mapping[str, str] = os.environ) -> PeerConfig:
-    """Raises UsageError for what cannot be meant; argparse itself exits: 2 for unknown options, 0 after --help."""
+    """Raises UsageError for what cannot be meant or is unknown; argparse itself exits with 0 after --help."""
     given = {name: value for name, value in vars(_parser().parse_args(argv)).items() if value is not None}
     given["join"] = read_swarm(given.get("join"), environ)
     for name in ("listen", "announce", "dht_listen", "http"):
@@ -29,8 +31,14 @@ def parse(argv: Sequence[str] | None, environ: Mapping[str, str] = os.environ) -
     return PeerConfig(**given)
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """One line like any other mistake's, instead of the whole usage."""
+        raise UsageError(f"{message}; {self.prog} --help lists what there is")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="python -m peer.serve",
         description="Serve a span of blocks to a Shoal swarm. Prints one JSON line when ready; logs to stderr.",
         epilog="Without --join it starts a new swarm. Others join with the addresses in its ready line.",

@@ -164,6 +164,7 @@ async def test_many_who_ask_at_the_same_time_share_one_look_and_one_that_gives_u
 async def test_the_prober_hears_at_every_look_who_is_there(stage: Stage):
     await stage.join(ONE, TWO)
     await stage.watcher.first_view(5)
+    stage.clock.advance(1)
     await stage.directory.withdraw(TWO)
     await stage.watcher.refresh()
     stage.directory.down = True

@@ -1,5 +1,11 @@
 from __future__ import annotations
 
+import asyncio
+import logging
+import os
+import threading
+from pathlib import Path
+
 import pytest
 
 from dht.daemon import Daemon, first_port, maddr
@@ -43,3 +49,34 @@ async def test_a_daemon_that_never_gets_ready_is_ended(tmp_path):
     binary.chmod(0o700)
     with pytest.raises(SwarmError, match=r"within 0\.2 s"):
         await Daemon.start(binary, listen=None, timeout_s=0.2)
+
+
+async def test_nobody_but_us_waits_for_the_daemon_so_nobody_finds_it_reaped(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    binary = tmp_path / "p2pd"
+    binary.write_text("#!/bin/sh\necho Peer ID: x\n[ -e $0.stays ] && exec sleep 1000\n")
+    binary.chmod(0o700)
+    caplog.set_level(logging.WARNING)
+    for turn in range(20):  # some end by themselves just as they are told to
+        if turn == 10:
+            (tmp_path / "p2pd.stays").touch()
+        daemon = await Daemon.start(binary, listen=None, timeout_s=20)
+        assert [thread.name for thread in threading.enumerate() if "waitpid" in thread.name] == []
+        await daemon.close()
+        assert not daemon.alive
+        with pytest.raises(ChildProcessError):
+            os.waitpid(daemon.pid, os.WNOHANG)  # noqa: ASYNC222
+        await daemon.close()  # once more does no harm
+    assert caplog.records == []
+
+
+async def test_a_daemon_that_died_is_noticed(tmp_path: Path):
+    binary = tmp_path / "p2pd"
+    binary.write_text("#!/bin/sh\necho Peer ID: x\n")
+    binary.chmod(0o700)
+    daemon = await Daemon.start(binary, listen=None, timeout_s=20)
+    async with asyncio.timeout(20):
+        while daemon.alive:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    await daemon.close()

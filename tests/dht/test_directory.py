@@ -13,7 +13,7 @@ import pytest_asyncio
 from dht.directory import RecordDirectory
 from dht.memory import MemoryDirectory, MemoryStore
 from dht.node import HivemindDirectory
-from dht.records import MAX_TTL_S, MODELS_KEY, TTL_S, encode_record, segment_keys
+from dht.records import MAX_TTL_S, MODELS_KEY, TTL_S, encode_record, model_subkey, segment_keys
 from swarm.clock import SystemClock
 from swarm.errors import SwarmUnreachable, UsageError
 from swarm.peerinfo import ModelRef, PeerInfo, PeerState
@@ -178,6 +178,18 @@ async def test_the_models_of_the_swarm_can_be_asked_for(trio: Trio, cast: Cast):
         assert {cast.model, other} <= set(models) and len(models) == len(set(models))
 
 
+async def test_every_name_that_the_same_weights_go_by_is_listed(trio: Trio, cast: Cast):
+    alias = replace(cast.model, name="shoal-sample")
+    first, second = cast.peer("0:12"), cast.peer("12:24", model=alias)
+    await trio.first.publish(first)
+    await trio.second.publish(second)
+    await trio.first.publish(replace(first, expires_at=first.expires_at + 1))
+    for directory in (trio.first, trio.second, trio.client):
+        assert {m for m in await directory.models() if m.fingerprint == alias.fingerprint} == {cast.model, alias}
+        for name in (cast.model, alias):
+            assert len((await directory.view(name)).peers) == 2
+
+
 async def test_bad_records_are_dropped_and_the_good_ones_beside_them_stay(trio: Trio, cast: Cast):
     good = cast.peer()
     expires_at = good.expires_at
@@ -196,8 +208,10 @@ async def test_bad_records_are_dropped_and_the_good_ones_beside_them_stay(trio: 
     assert await seen(trio, cast.model) == {good}
 
 
-async def test_a_model_is_listed_only_under_its_own_fingerprint(trio: Trio, cast: Cast):
+async def test_a_model_is_listed_only_under_its_own_name_and_fingerprint(trio: Trio, cast: Cast):
     liar = cast.peer()
     record = encode_record(liar, SystemClock().wall())
-    await trio.second._put({MODELS_KEY: secrets.token_hex(16)}, record, liar.expires_at)
+    others = [replace(cast.model, name="other"), replace(cast.model, fingerprint=secrets.token_hex(16))]
+    for subkey in (secrets.token_hex(16), cast.model.fingerprint, *map(model_subkey, others)):
+        await trio.second._put({MODELS_KEY: subkey}, record, liar.expires_at)
     assert cast.model not in await trio.client.models()

@@ -39,7 +39,7 @@ def files_limited_to(size: int):
 
 @pytest.fixture
 def cache(tmp_path) -> Cache:
-    return Cache(tmp_path, FINGERPRINT)
+    return Cache(tmp_path, FINGERPRINT, "bytes")
 
 
 def test_what_is_stored_is_loaded(cache):
@@ -105,7 +105,9 @@ def test_a_file_of_another_part_or_model_is_not_taken(cache, tmp_path, caplog):
     cache.store("block-0001", tensors())
     cache.path("block-0001").rename(cache.path("block-0002"))
     assert cache.load("block-0002") is None and "making it again" in caplog.text
-    assert Cache(tmp_path, "f" * 32).load("block-0002") is None
+    assert Cache(tmp_path, "f" * 32, "bytes").load("block-0002") is None
+    cache.store("block-0002", tensors())
+    assert Cache(tmp_path, FINGERPRINT, "other bytes").load("block-0002") is None
 
 
 def test_half_written_files_are_ignored_and_removed_when_abandoned(cache):
@@ -141,9 +143,18 @@ def test_what_earlier_code_made_of_the_same_model_goes_once_it_is_a_week_old(cac
     assert other.exists()
 
 
+def test_what_is_in_use_is_not_superseded(cache, tmp_path):
+    copy = Cache(tmp_path, FINGERPRINT, "another copy")
+    copy.store("head", tensors())
+    os.utime(copy.directory, (0, 0))
+    assert copy.load("head") is not None
+    cache.store("head", tensors())
+    assert copy.load("head") is not None
+
+
 def test_a_directory_that_cannot_be_made_is_no_obstacle(tmp_path, caplog):
     (tmp_path / "file").touch()
-    cache = Cache(tmp_path / "file", FINGERPRINT)
+    cache = Cache(tmp_path / "file", FINGERPRINT, "bytes")
     assert cache.load("head") is None
     cache.store("head", tensors())
     assert cache.load("head") is None
@@ -154,12 +165,12 @@ def test_writers_and_readers_at_once_never_see_half_a_file(tmp_path, caplog):
     seen: list[bool] = []
 
     def write() -> None:
-        mine = Cache(tmp_path, FINGERPRINT)
+        mine = Cache(tmp_path, FINGERPRINT, "bytes")
         for _ in range(30):
             mine.store("head", tensors())
 
     def read() -> None:
-        mine = Cache(tmp_path, FINGERPRINT)
+        mine = Cache(tmp_path, FINGERPRINT, "bytes")
         for _ in range(60):
             loaded = mine.load("head")
             seen.append(loaded is None or same(loaded, tensors()))
@@ -170,4 +181,4 @@ def test_writers_and_readers_at_once_never_see_half_a_file(tmp_path, caplog):
     for thread in threads:
         thread.join()
     assert all(seen) and not caplog.text
-    assert [path.name for path in Cache(tmp_path, FINGERPRINT).directory.iterdir()] == ["head.safetensors"]
+    assert [path.name for path in Cache(tmp_path, FINGERPRINT, "bytes").directory.iterdir()] == ["head.safetensors"]

@@ -70,6 +70,42 @@ def test_only_the_bytes_asked_for_are_served(hub, checkpoint, tmp_path):
     assert hub.weight_bytes == source.bytes_read - headers == 7 * 64 * 2
 
 
+def test_the_identity_of_a_hub_model_is_its_content(hub, checkpoint, tmp_path):
+    first = open_name(tmp_path).identity
+    assert first == open_name(tmp_path / "elsewhere").identity == open_name(tmp_path, revision="v1").identity
+    edited = tmp_path / "edited"
+    edited.mkdir()
+    for path in checkpoint.iterdir():
+        (edited / path.name).write_bytes(path.read_bytes())
+    file = max(edited.glob("*.safetensors"))
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1
+    file.write_bytes(data)
+    hub.add("org/name", edited)
+    assert open_name(tmp_path).identity != first
+
+
+def test_the_way_to_storage_is_asked_for_once_a_file(hub, checkpoint, tmp_path):
+    source = open_name(tmp_path)
+    fingerprint(source, read_config(source.directory))
+    asked = [request for request in hub.requests if "/resolve/" in request and request.endswith(".safetensors")]
+    files = {entry.file for entry in source.tensors.values()}
+    assert len(asked) == len(files) < sum("/storage/" in request for request in hub.requests)
+    assert set(hub.storage_tokens) == {None}
+
+
+@pytest.mark.parametrize("status", [403, 404, 503])
+def test_storage_that_no_longer_knows_us_is_found_again_through_the_hub(hub, checkpoint, tmp_path, status):
+    source = open_name(tmp_path)
+    hub.requests.clear()
+    hub.trouble = Trouble(statuses=[status])
+    assert source.read("model.norm.weight").equal(open_source(checkpoint).read("model.norm.weight"))
+    assert [request.split("/")[1] for request in hub.requests] == ["storage", "org", "storage"]
+    hub.trouble = Trouble(statuses=[status] * 100)
+    with pytest.raises(ModelError):
+        source.read("model.norm.weight")
+
+
 def test_only_small_files_that_matter_are_downloaded(hub, tmp_path):
     source = open_name(tmp_path)
     assert {path.name for path in source.directory.iterdir()} == {

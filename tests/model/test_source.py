@@ -1,4 +1,5 @@
 import json
+import os
 import struct
 from pathlib import Path
 
@@ -61,6 +62,31 @@ def test_rows_are_read_alone_and_counted(single):
     assert source.bytes_read - before == 3 * 64 * 2
     assert source.read("lm_head.weight", slice(120, 500)).equal(whole[120:])
     assert source.read("lm_head.weight", slice(5, 5)).shape == (0, 64)
+
+
+def test_samples_come_in_order_and_neighbours_are_read_together(single, sharded):
+    for directory in (single, sharded):
+        source = open_source(directory)
+        names = sorted(source.tensors, reverse=True)
+        wanted = [(name, part) for name in names for part in (slice(0, 6), slice(-10, None), slice(0, None))]
+        before = source.bytes_read
+        expected = [source.read(name).view(torch.uint8).reshape(-1).numpy().tobytes() for name in names]
+        whole = source.bytes_read - before
+        assert source.samples(wanted) == [part for data in expected for part in (data[:6], data[-10:], data)]
+        assert source.bytes_read - before == 2 * whole
+
+
+def test_an_edit_or_another_copy_has_another_identity(single, tmp_path):
+    directory = copy(single, tmp_path)
+    first = open_source(directory).identity
+    assert first == open_source(directory).identity != open_source(single).identity
+    os.utime(directory / SINGLE, ns=(0, (directory / SINGLE).stat().st_mtime_ns + 1))
+    second = open_source(directory).identity
+    times = (directory / SINGLE).stat()
+    (directory / "new").write_bytes((directory / SINGLE).read_bytes())
+    os.utime(directory / "new", ns=(times.st_atime_ns, times.st_mtime_ns))
+    (directory / "new").replace(directory / SINGLE)
+    assert len({first, second, open_source(directory).identity}) == 3
 
 
 def test_opening_reads_headers_only(sharded):

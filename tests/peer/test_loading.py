@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 import threading
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 from peer.config import PeerConfig
 from peer.loading import Abandoned, load, open_checkpoint
 from peer.runner import Runner
-from swarm.errors import ModelNotFound
+from swarm.errors import CorruptCheckpoint, ModelNotFound
 from swarm.span import Span
 from tests.support import tiny
 
@@ -18,6 +19,13 @@ def test_a_checkpoint_is_understood_before_any_block_is_loaded(tmp_path: Path):
     assert (checkpoint.ref, checkpoint.config.hidden_size) == (tiny.ref(), 64)
     assert {asset.name for asset in checkpoint.assets} == {"config.json", "generation_config.json"}
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_whose_tokenizer_cannot_be_read_is_refused_at_the_start(tmp_path: Path):
+    directory = Path(shutil.copytree(tiny.directory(), tmp_path / "m"))
+    (directory / "tokenizer.json").write_text("{")
+    with pytest.raises(CorruptCheckpoint, match=r"the tokenizer\.json of m cannot be read"):
+        open_checkpoint(PeerConfig(model=str(directory), cache=tmp_path / "cache"))
 
 
 def test_loading_reports_its_progress_and_ends_with_a_runner(tmp_path: Path):

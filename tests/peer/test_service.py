@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import logging
 import os
 import socket
 from collections.abc import AsyncIterator
@@ -12,6 +13,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from model.assets import Asset
+from peer.log import VanishedClients
 from proto import frames
 from proto.frames import Limits
 from proto.messages import Advance, AssetRef, Chunk, Close, Done, Entry, Hello, Opened, Token, Want
@@ -246,6 +248,35 @@ async def test_a_session_that_does_not_read_loses_its_seat_and_nobody_else_does(
         await other.receive(SOON)
         other.send(0, hidden(0, 0, 1, cols=wide))
         assert isinstance((await other.receive(SOON)).body, Chunk)
+
+
+async def test_a_client_that_never_reads_and_then_cancels_is_no_error(
+    runner: FakeRunner, caplog: pytest.LogCaptureFixture
+):
+    wide = 16384
+    calls, quiet = logging.getLogger("grpc._cython.cygrpc"), VanishedClients()
+    calls.addFilter(quiet)
+    caplog.set_level(logging.DEBUG, "peer.log")
+    try:
+        async with (
+            hosting(runner, terms(), hidden_size=wide, outbox=lambda: Outbox(max_bytes_per_session=4 << 20)) as host,
+            grpc.aio.insecure_channel(host.address, options=CHANNEL_OPTIONS) as channel,
+        ):
+            deaf = channel.stream_stream("/shoal.v1.Peer/Link")(timeout=60)
+            request = opening(span=Span(2, 8), sampling=None)
+            await deaf.write(frame(Entry(b"", 0, HELLO), Entry(A, 0, request), Entry(B, 0, request)))
+            step = frame(Entry(A, 0, hidden(0, 0, 16, cols=wide)))
+            async with asyncio.timeout(30):
+                while host.desk.seats.get(A) is not None or not len(host.desk.seats):
+                    await deaf.write(step)
+            deaf.cancel()
+            await host.settled()
+            async with asyncio.timeout(30):
+                while not any("a client vanished" in record.getMessage() for record in caplog.records):  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+    finally:
+        calls.removeFilter(quiet)
+    assert [record for record in caplog.records if record.levelno > logging.INFO] == []
 
 
 async def test_info_is_fresh_from_the_books(host: Host):

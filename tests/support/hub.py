@@ -82,6 +82,10 @@ class Hub:
         self._thread.join(5)
 
 
+def _sha1(path: Path) -> str:
+    return hashlib.sha1(path.read_bytes(), usedforsecurity=False).hexdigest()
+
+
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
@@ -146,7 +150,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._error(404, "RevisionNotFound")
             return
         files = sorted(path for path in self.owner.models[repo].iterdir() if path.is_file())
-        siblings = [{"rfilename": path.name, "size": path.stat().st_size, "blobId": "0" * 40} for path in files]
+        siblings = [{"rfilename": path.name, "size": path.stat().st_size, "blobId": _sha1(path)} for path in files]
         answer = {
             "_id": "1",
             "id": repo,

@@ -3,15 +3,35 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 
 from client import Client
-from peer.local import LocalSwarm
+from peer.local import LocalPeer, LocalSwarm
 
 PROMPT = "def parse_args(self, args=None):\n"
 COMMON = ("--threads", "1", "--log-level", "warning", "--kv-tokens", "8192")
+
+
+class Roster:
+    """Peers by their Span; a lost one can be brought back, thawed or started anew."""
+
+    def __init__(self, swarm: LocalSwarm, spans: Sequence[str]):
+        self.swarm = swarm
+        self.peers: dict[str, LocalPeer] = dict(zip(spans, swarm.start(spans), strict=True))
+
+    def ids(self, *spans: str) -> tuple[str, ...]:
+        return tuple(self.peers[span].peer_id for span in spans)
+
+    def revive(self, span: str) -> None:
+        lost = self.peers[span]
+        if lost.process.poll() is None:
+            lost.thaw()
+            return
+        lost.end()
+        self.swarm.peers.remove(lost)
+        (self.peers[span],) = self.swarm.start([span])
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -12,36 +12,19 @@ from collections.abc import Iterator
 import pytest
 
 from client import AsyncStream, Client, ClientConfig, Result
-from peer.local import LocalPeer, LocalSwarm
+from peer.local import LocalSwarm
 
-from .conftest import COMMON, PROMPT
+from .conftest import COMMON, PROMPT, Roster
 
 PRIMARY, SPARE = ["0:10", "8:16", "16:24"], ["0:12", "8:24"]
 TOKENS = 26
 STEPS = (1, 2, 3, 5, 7, 10, 13, 17, 20, 24)
 
 
-class Five:
-    """Three primary peers and two spares; a lost one can be brought back."""
-
-    def __init__(self, swarm: LocalSwarm):
-        self.swarm = swarm
-        self.peers: dict[str, LocalPeer] = {}
-        for span, peer in zip(PRIMARY + SPARE, swarm.start(PRIMARY + SPARE), strict=True):
-            self.peers[span] = peer
-
-    def revive(self, span: str) -> None:
-        lost = self.peers[span]
-        lost.thaw() if lost.process.poll() is None else lost.end()
-        if lost.process.poll() is not None:
-            self.swarm.peers.remove(lost)
-            (self.peers[span],) = self.swarm.start([span])
-
-
 @pytest.fixture(scope="module")
-def five() -> Iterator[Five]:
+def five() -> Iterator[Roster]:
     with LocalSwarm(*COMMON) as swarm:
-        yield Five(swarm)
+        yield Roster(swarm, PRIMARY + SPARE)
 
 
 @pytest.fixture(scope="module")
@@ -61,8 +44,8 @@ async def pull(stream: AsyncStream, count: int) -> None:
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("how", ["kill", "freeze"])
 @pytest.mark.parametrize("victim", PRIMARY + SPARE)
-def test_the_loss_of_a_peer_at_ten_steps_changes_no_token(five: Five, truth: Result, victim: str, how: str):
-    preferred = tuple(five.peers[s].peer_id for s in (PRIMARY if victim in PRIMARY else SPARE))
+def test_the_loss_of_a_peer_at_ten_steps_changes_no_token(five: Roster, truth: Result, victim: str, how: str):
+    preferred = five.ids(*(PRIMARY if victim in PRIMARY else SPARE))
 
     async def scenario() -> list[Result]:
         config = ClientConfig(prefer=preferred, step_timeout_s=2.0)
