@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 from client.async_client import AsyncClient
 from client.client import Client
 from client.config import ClientConfig
@@ -10,6 +12,8 @@ from client.result import Leg, Piece, Result, TokenLogprob
 from client.sampling import Options
 from client.stream import AsyncStream, Stream
 from client.text import Message
+
+logging.getLogger("shoal").addHandler(logging.NullHandler())  # what is said is for those who configured logging
 
 __all__ = [
     "AsyncClient", "AsyncStream", "Client", "ClientConfig", "Leg", "Message", "Options", "Piece", "Result", "Stream",

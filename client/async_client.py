@@ -13,25 +13,27 @@ import importlib
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, Sequence
 from contextlib import AsyncExitStack
 from types import TracebackType
-from typing import Any, Unpack, overload
+from typing import Any, Unpack, cast, overload
 
 from client.assets import AssetStore
 from client.config import ClientConfig
+from client.deadline import in_time
 from client.journal import Budget
+from client.learn import learn
 from client.links import Links
 from client.result import Piece, Result
-from client.sampling import Options, read_options
-from client.served import Served, find_model, learn
+from client.sampling import Options, read_options, sketch
+from client.served import Served, find_model
 from client.session import Request, Session
 from client.stream import AsyncStream
-from client.text import Message, check_messages
+from client.text import Message, check_messages, check_text
 from client.watcher import Watcher
 from client.writer import Writer
 from dht.directory import Directory
 from proto.frames import Limits
 from swarm.address import SWARM_VARIABLE, read_swarm
 from swarm.clock import Clock, SystemClock
-from swarm.errors import NoRoute, ShoalError, UsageError
+from swarm.errors import NoRoute, ShoalError, SwarmError, UsageError
 
 Prompt = str | list[int] | tuple[int, ...]  # text, or token ids
 Prompts = list[str] | list[list[int]] | list[tuple[int, ...]] | tuple[str, ...]
@@ -43,12 +45,28 @@ LONG_PROMPT = 4096  # letters; longer ones are tokenised beside the loop, for al
 
 def join_addresses(swarm: str | Sequence[str] | None) -> tuple[str, ...]:
     """The addresses to join through; None means those in $SHOAL_SWARM. Raises UsageError where there are none."""
+    given: Any = swarm
+    each = cast(list[Any], given) if isinstance(given, list | tuple) else [given]
+    if given is not None and not all(isinstance(address, str) for address in each):
+        raise UsageError(f"a swarm is an address or a list of addresses, not {sketch(given)}")
     addresses = read_swarm(swarm)
     if not addresses:
         raise UsageError(
             f'no swarm is named; give an address that a peer prints under "join" (or set {SWARM_VARIABLE})'
         )
     return addresses
+
+
+def check_prompt(prompt: Prompt) -> None:
+    """Raises UsageError for what is neither text nor token ids."""
+    if not isinstance(prompt, str | list | tuple):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise UsageError(f"a prompt is text or a list of token ids, not {type(prompt).__name__}")
+    if isinstance(prompt, str):
+        check_text(prompt)
+        return
+    for token_id in prompt:
+        if type(token_id) is not int or not 0 <= token_id < 1 << 32:
+            raise UsageError(f"a token id is a whole number from 0 on, not {sketch(token_id)}")
 
 
 class AsyncClient:
@@ -110,8 +128,7 @@ class AsyncClient:
     def stream(self, prompt: Prompt, **options: Unpack[Options]) -> AsyncStream:
         """Pieces as they come. Bad options raise at once; closing it early gives the Seats back."""
         read_options(options)
-        if not isinstance(prompt, str | list | tuple):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise UsageError(f"a prompt is text or a list of token ids, not {type(prompt).__name__}")
+        check_prompt(prompt)
 
         async def encode(served: Served) -> tuple[int, ...]:
             if not isinstance(prompt, str):
@@ -176,7 +193,13 @@ class AsyncClient:
                 raise UsageError("this client is closed")
             if self._connection is None:
                 async with AsyncExitStack() as stack:
-                    connection = await self._connect(stack)
+                    connecting = asyncio.create_task(self._connect(stack))
+                    try:
+                        if not await in_time(self._clock, connecting, self.config.connect_timeout_s):
+                            raise SwarmError(f"connecting took longer than {self.config.connect_timeout_s:g} s")
+                    finally:
+                        await asyncio.gather(connecting, return_exceptions=True)  # ``stack`` is no longer in its hands
+                    connection = connecting.result()
                     self._closers = stack.pop_all()
                 self._connection = connection
             return self._connection
@@ -207,7 +230,7 @@ class AsyncClient:
             await watcher.refresh()
             return waited
 
-        served = await learn(watcher, links, store, self.config.profile, look_again)
+        served = await learn(watcher, links, store, self.config.profile, look_again, self._clock)
         links.limits = Limits(hidden_size=served.hidden_size, vocab_size=served.vocab_size)
         return served, watcher, links
 

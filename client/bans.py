@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from swarm.clock import Clock
 from swarm.peerinfo import PeerInfo
 
-FIRST_BAN_S = 5.0  # doubled at every further one …
-LONGEST_BAN_S = 120.0
-FORGET_S = 120.0  # … until the peer behaved for this long after one
+FIRST_BAN_S = 30.0  # longer than it takes to try a few others; doubled at every further one …
+LONGEST_BAN_S = 300.0
+FORGET_S = 300.0  # … until the peer behaved for this long after one
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,6 +86,8 @@ class Conversation:
 
 def _ask() -> str | None:
     """A line from the user; None at the end of input. Ctrl-C gives the line up."""
+    if sys.stdin is None:  # pyright: ignore[reportUnnecessaryComparison]
+        return None
     with contextlib.suppress(ImportError):
         importlib.import_module("readline")  # gives input() its history and editing
     try:

@@ -28,11 +28,13 @@ class ClientConfig:
     max_new_tokens: int = 256  # where the caller names no number
     prefill_chunk: int = 256  # tokens; a Hop may ask for smaller ones
 
+    connect_timeout_s: float = 60.0  # all of it: to join, to find the model, to learn what it is
     dial_timeout_s: float = 5.0
     open_timeout_s: float = 5.0
     step_timeout_s: float = 5.0  # of one Chunk at one Hop …
     token_timeout_s: float = 0.05  # … and this much more for every token of the Chunk
-    busy_timeout_s: float = 30.0  # a Hop that is late but still answers Info is busy, not frozen: it gets this long
+    busy_timeout_s: float = 10.0  # a Hop that is late but still answers Info is busy, not frozen: it gets this long,
+    # or several times what it needs by its own figures
     probe_timeout_s: float = 2.0  # for that Info; at most half of step_timeout_s, and its last part
 
     patience_s: float = 10.0  # how long Blocks may be missing before a Session gives up
@@ -50,8 +52,8 @@ class ClientConfig:
 
     def __post_init__(self) -> None:
         for name in (
-            "dial_timeout_s", "open_timeout_s", "step_timeout_s", "token_timeout_s", "busy_timeout_s",
-            "probe_timeout_s", "patience_s", "admission_timeout_s",
+            "connect_timeout_s", "dial_timeout_s", "open_timeout_s", "step_timeout_s", "token_timeout_s",
+            "busy_timeout_s", "probe_timeout_s", "patience_s", "admission_timeout_s",
         ):  # fmt: skip
             value: float = getattr(self, name)
             if not (math.isfinite(value) and value > 0):

@@ -40,6 +40,8 @@ def _generate(arguments: argparse.Namespace, client_type: type[Client]) -> int:
 def _prompt(given: str) -> str:
     if given != "-":
         return given
+    if sys.stdin is None:  # pyright: ignore[reportUnnecessaryComparison]
+        raise UsageError("the prompt is to come from stdin, which is closed")
     try:
         return sys.stdin.buffer.read().decode()
     except UnicodeDecodeError as error:

@@ -78,20 +78,36 @@ def read_options(
         seed=secrets.randbits(SEED_BITS) if seed is None else _integer("seed", seed),
         logprobs=None if logprobs is None else _integer("logprobs", logprobs),
     )
-    stop_ids = {_integer("stop_token_ids", token_id) for token_id in options.get("stop_token_ids") or ()}
+    stop_ids = {_integer("stop_token_ids", token_id) for token_id in _several("stop_token_ids", options)}
     if not options.get("ignore_eos"):
         stop_ids.update(eos_token_ids)
-    return Wish(sampling, max_new_tokens, _stops(options.get("stop")), frozenset(stop_ids))
+    return Wish(sampling, max_new_tokens, _stops(options), frozenset(stop_ids))
 
 
-def _stops(stop: str | Sequence[str] | None) -> tuple[str, ...]:
-    stops = (stop,) if isinstance(stop, str) else tuple(stop or ())
+def sketch(value: object) -> str:
+    """A value that cannot be meant, for an error's line: short, and whatever it is."""
+    try:
+        return f"{value!r:.60}"
+    except ValueError:  # an integer of more than 4300 digits
+        return f"a {type(value).__name__}"
+
+
+def _several(name: str, options: Options) -> Sequence[Any]:
+    values: Any = options.get(name)
+    if values is not None and not isinstance(values, list | tuple | set | frozenset):
+        raise UsageError(f"{name} must be a list, not {sketch(values)}")
+    return tuple(cast(Sequence[Any], values or ()))
+
+
+def _stops(options: Options) -> tuple[str, ...]:
+    stop = options.get("stop")
+    stops: Sequence[Any] = (stop,) if isinstance(stop, str) else _several("stop", options)
     if len(stops) > MAX_STOPS:
         raise UsageError(f"at most {MAX_STOPS} stop strings are taken, not {len(stops)}")
     for text in stops:
-        if not isinstance(text, str) or not 0 < len(text) <= MAX_STOP_LETTERS:  # pyright: ignore
-            raise UsageError(f"a stop must be a string of 1..{MAX_STOP_LETTERS} letters, not {text!r:.60}")
-    return stops
+        if not isinstance(text, str) or not 0 < len(text) <= MAX_STOP_LETTERS:
+            raise UsageError(f"a stop must be a string of 1..{MAX_STOP_LETTERS} letters, not {sketch(text)}")
+    return tuple(stops)
 
 
 def _sensible(defaults: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -115,7 +131,7 @@ def _first(*values: Any) -> Any:
 def _number(options: Options, name: str, default: Any) -> float:
     value: Any = _first(options.get(name), default)
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise UsageError(f"{name} must be a number, not {value!r:.60}")
+        raise UsageError(f"{name} must be a number, not {sketch(value)}")
     try:
         return float(value)
     except OverflowError:
@@ -124,5 +140,7 @@ def _number(options: Options, name: str, default: Any) -> float:
 
 def _integer(name: str, value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
-        raise UsageError(f"{name} must be a whole number, not {value!r:.60}")
+        raise UsageError(f"{name} must be a whole number, not {sketch(value)}")
+    if value.bit_length() > 64:
+        raise UsageError(f"{name} must be a number of a sensible size")
     return value

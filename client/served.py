@@ -5,31 +5,20 @@ Which model is meant, in which Profile, how large it is, where it ends, and how 
 
 from __future__ import annotations
 
-import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
-from client.assets import AssetStore
-from client.pathfinder import Scout
 from client.sampling import Wish
-from client.text import Codec, generation_defaults
+from client.text import Codec
 from dht.directory import Directory
-from proto.messages import AssetRef, Info
-from swarm.errors import Fault, NoRoute, SwarmError, UsageError
-from swarm.peerinfo import ModelRef, PeerInfo
+from swarm.errors import NoRoute, SwarmError, UsageError
+from swarm.peerinfo import ModelRef
 from swarm.span import Span, uncovered
 from swarm.view import SwarmView
 
-INFO_TIMEOUT_S = 5.0
 FAVOURITE = "c8"  # the Profile whose tokens do not depend on the Route
-
-
-class Asker(Protocol):
-    """The part of ``client.links.Links`` that is used."""
-
-    async def info(self, peer: PeerInfo, timeout_s: float) -> Info: ...
-    async def asset(self, peer: PeerInfo, ref: AssetRef) -> bytes: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,15 +76,16 @@ def choose_models(models: Sequence[ModelRef], wanted: str | None) -> list[ModelR
 async def find_model(directory: Directory, wanted: str | None, wait: Callable[[], Awaitable[bool]]) -> ModelRef:
     """The one model that is meant and that somebody serves now. ``wait`` returns False when waiting is over.
 
-    A model stays announced for a while after its last peer has left, so that somebody serves it is looked up. Raises
-    UsageError for a wrong name and for several, SwarmError where there is none.
+    A fingerprint is one model, whatever names its peers give it. A model stays announced for a while after its last
+    peer has left, so that somebody serves it is looked up. Raises UsageError for a wrong name and for several,
+    SwarmError where there is none.
     """
     while True:
         meant: list[ModelRef] = []
         trouble: SwarmError | None = None
         try:
             meant = choose_models(await directory.models(), wanted)
-            living = [model for model in meant if (await directory.view(model)).usable()]
+            living = await _living(directory, meant, wanted)
         except SwarmError as error:
             living, trouble = [], error
         if len(living) > 1:
@@ -108,13 +98,25 @@ async def find_model(directory: Directory, wanted: str | None, wait: Callable[[]
         if not await wait():
             if trouble is not None:
                 raise trouble
-            if len(meant) == 1:
+            if len({model.fingerprint for model in meant}) == 1:
                 raise NoRoute(f"nobody serves {_names(meant)} now", (Span(0, meant[0].num_blocks),))
             raise SwarmError(
                 f"nobody serves any of these models now: {_names(meant)}"
                 if meant
                 else "nobody in this swarm serves a model; start a peer: python -m peer.serve --join …"
             )
+
+
+async def _living(directory: Directory, meant: Sequence[ModelRef], wanted: str | None) -> list[ModelRef]:
+    """One entry for each fingerprint that somebody serves: as most of its peers have it, by ``wanted`` if a name."""
+    found: dict[str, tuple[int, ModelRef]] = {}  # by fingerprint: (how many serve it, as what)
+    for fingerprint, num_blocks in dict.fromkeys((m.fingerprint, m.num_blocks) for m in meant):
+        names = sorted(m.name for m in meant if (m.fingerprint, m.num_blocks) == (fingerprint, num_blocks))
+        peers = (await directory.view(ModelRef(names[0], fingerprint, num_blocks))).usable()
+        if len(peers) > found.get(fingerprint, (0, None))[0]:
+            used = Counter(sorted(p.model.name for p in peers)).most_common(1)[0][0]
+            found[fingerprint] = len(peers), ModelRef(wanted if wanted in names else used, fingerprint, num_blocks)
+    return [model for _, model in found.values()]
 
 
 def _names(models: Sequence[ModelRef]) -> str:
@@ -128,33 +130,3 @@ def choose_profile(view: SwarmView, wanted: str | None) -> str:
     profiles = sorted({p.profile for p in view.usable()}, key=lambda profile: (profile != FAVOURITE, profile))
     covering = (p for p in profiles if not uncovered(view.span, (peer.span for peer in view.usable(p))))
     return next(covering, FAVOURITE)
-
-
-async def learn(
-    scout: Scout, asker: Asker, store: AssetStore, wanted_profile: str | None, wait: Callable[[], Awaitable[bool]]
-) -> Served:
-    """Ask peers, nearest first, until one has told everything. ``wait`` returns False when waiting is over.
-
-    Raises NoRoute while nobody serves the model, SwarmError with the last Fault when nobody who does would answer.
-    """
-    while True:
-        seen = scout.view
-        profile = choose_profile(seen, wanted_profile)
-        last: Fault | None = None
-        peers = sorted(seen.usable(profile), key=lambda p: (scout.rtt_s(p), p.peer_id))
-        for peer in peers:
-            try:
-                info = await asker.info(peer, INFO_TIMEOUT_S)
-                directory = await store.collect(info.assets, lambda ref, peer=peer: asker.asset(peer, ref))
-            except Fault as fault:
-                last = fault
-                continue
-            return Served(
-                model=seen.model, profile=profile, hidden_size=info.hidden_size, vocab_size=info.vocab_size,
-                max_positions=info.max_positions, eos_token_ids=info.eos_token_ids,
-                codec=await asyncio.to_thread(Codec, directory), defaults=generation_defaults(directory),
-            )  # fmt: skip
-        if not await wait():
-            if last is None:
-                raise NoRoute(f"nobody serves {seen.model.name} in profile {profile} now", (seen.span,))
-            raise SwarmError(f"none of {len(peers)} peers tells what {seen.model.name} is; the last one: {last}")

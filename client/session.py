@@ -22,9 +22,10 @@ from client.journal import Budget, Journal
 from client.lane import Lane, Lines, Shape
 from client.moves import Move, gaps, next_move
 from client.pathfinder import Pathfinder, Scout
-from proto.messages import SESSION_BYTES, Chunk, Open, Token
+from proto.frames import encode
+from proto.messages import SESSION_BYTES, Chunk, Entry, Open, Token, Want
 from swarm.clock import Clock, SystemClock
-from swarm.errors import Fault, NoRoute
+from swarm.errors import Fault, NoRoute, UsageError
 from swarm.peerinfo import ModelRef
 from swarm.route import Hop, Route
 from swarm.sampling import SamplingParams
@@ -50,6 +51,21 @@ class Request:
         return len(self.prompt) + self.max_new_tokens
 
 
+def check_sendable(request: Request) -> None:
+    """Raises UsageError for a Request that fits no message. What cannot be sent would break the Link, which other
+    Sessions share, and look like the peer's fault.
+    """
+    opening = Open(
+        request.model.fingerprint, request.profile, Span(0, request.model.num_blocks), request.kv_tokens,
+        len(request.prompt), sampling=request.sampling,
+    )  # fmt: skip
+    chunk = Chunk(0, 0, len(request.prompt), Want.TOKEN, token_ids=request.prompt)
+    try:
+        encode([Entry(bytes(SESSION_BYTES), 0, body) for body in (opening, chunk)])
+    except (TypeError, ValueError, OverflowError) as error:
+        raise UsageError(f"this request fits no message: {error}") from error
+
+
 class Session:
     """``async with`` it, then ``await next()`` up to ``max_new_tokens`` times. Leaving frees every Seat."""
 
@@ -57,6 +73,7 @@ class Session:
         self, request: Request, scout: Scout, lines: Lines, budget: Budget, config: ClientConfig,
         *, clock: Clock | None = None, random_bytes: Callable[[int], bytes] = secrets.token_bytes,
     ):  # fmt: skip
+        check_sendable(request)
         self.failovers = 0  # Hops lost since the first Route stood
         self._request, self._lines, self._config = request, lines, config
         self._journal = Journal(request.prompt, budget)

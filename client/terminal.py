@@ -6,10 +6,11 @@ Text goes to stdout, everything else to stderr, and there only what a person loo
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TextIO
 
 from client.config import ClientConfig
 from client.result import Piece, Result
@@ -84,16 +85,44 @@ def options_of(arguments: argparse.Namespace) -> Options:
 
 def command(body: Callable[[], int]) -> int:
     """Run a command line's body; its errors become one line and an exit status, never a traceback."""
+    _stand_in()
     try:
         return body()
     except ShoalError as error:
-        print(f"shoal: {error}", file=sys.stderr)
+        _complain(str(error))
         return error.exit_status
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:  # nobody reads on: not our trouble, and not to be reported at exit either
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _silence(sys.stdout)
         return 0
+    except OSError as error:  # a full disk below stdout, as a rule
+        _silence(sys.stdout)
+        _complain(str(error))
+        return 1
+
+
+def _stand_in() -> None:
+    """Closed streams lead nowhere. Otherwise a socket would get the number, and with it what libraries say there."""
+    if sys.stdin is None:  # pyright: ignore[reportUnnecessaryComparison]
+        os.open(os.devnull, os.O_RDONLY)  # in its place; to read from it stays a mistake
+    if sys.stdout is None:  # pyright: ignore[reportUnnecessaryComparison]
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+    if sys.stderr is None:  # pyright: ignore[reportUnnecessaryComparison]
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+
+
+def _complain(line: str) -> None:
+    try:
+        print(f"shoal: {line}", file=sys.stderr)
+    except OSError:
+        _silence(sys.stderr)
+
+
+def _silence(stream: TextIO) -> None:
+    """What is still in ``stream`` goes nowhere, so that the interpreter has nothing to complain of at exit."""
+    with contextlib.suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 class Progress:

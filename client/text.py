@@ -13,6 +13,7 @@ from typing import Any, cast
 
 from tokenizers import Tokenizer
 
+from client.sampling import sketch
 from swarm.errors import CorruptCheckpoint, UsageError
 
 CONTEXT_TOKENS = 6  # of the prompt, decoded along so that the answer's first space is right
@@ -77,18 +78,29 @@ class Codec:
 
 def check_messages(messages: Sequence[Message]) -> None:
     """Raises UsageError unless there is something to answer."""
-    if not messages:
-        raise UsageError('a chat needs at least one message, for example [{"role": "user", "content": "Hello"}]')
+    if not isinstance(messages, list | tuple) or not messages:
+        raise UsageError('a chat is a list of messages, at least one: [{"role": "user", "content": "Hello"}]')
     for message in messages:
-        if not isinstance(message.get("role"), str) or not isinstance(message.get("content"), str):
-            raise UsageError(f"a chat message needs a role and a content, both text, not {dict(message)!r:.80}")
+        told: Mapping[Any, Any] = message if isinstance(message, Mapping) else {}  # pyright: ignore
+        if not all(isinstance(told.get(key), str) for key in ("role", "content")):
+            raise UsageError(f"a chat message needs a role and a content, both text, not {sketch(message)}")
+        check_text(message["role"], "a chat message")
+        check_text(message["content"], "a chat message")
+
+
+def check_text(text: str, what: str = "the prompt") -> None:
+    """Raises UsageError for half a surrogate pair, which is how bytes that are no UTF-8 get into a command line."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise UsageError(f"{what} is not valid Unicode text: {error.reason} at letter {error.start}") from None
 
 
 def generation_defaults(directory: Path) -> dict[str, Any]:
     """generation_config.json, or nothing where there is none that makes sense."""
     try:
         found: Any = json.loads((directory / "generation_config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return cast(dict[str, Any], found) if isinstance(found, dict) else {}
 

@@ -10,10 +10,11 @@ import asyncio
 import logging
 import statistics
 from collections import deque
-from collections.abc import Awaitable, Iterable
-from typing import Any, Protocol
+from collections.abc import Iterable
+from typing import Protocol
 
 from client.bans import Bans
+from client.deadline import in_time
 from dht.directory import Directory
 from swarm.clock import Clock
 from swarm.errors import ShoalError, SwarmError, SwarmUnreachable
@@ -91,7 +92,7 @@ class Watcher:
         return UNKNOWN_RTT_S if latency is None else latency.rtt_s
 
     def ban(self, peer: PeerInfo, reason: str = "") -> None:
-        """Leaves ``peer`` out for 5 s, longer at every further time. A restart, or ``forgive``, ends that."""
+        """Leaves ``peer`` out for 30 s, longer at every further time. A restart, or ``forgive``, ends that."""
         ban = self._bans.add(peer, reason)
         log.debug("%s is banned, strike %d: %s", peer, ban.strikes, ban.reason)
 
@@ -102,11 +103,11 @@ class Watcher:
     async def first_view(self, timeout_s: float) -> SwarmView:
         """Waits for the first picture, and a moment for latencies. Raises SwarmUnreachable when none comes in time."""
         self.start()
-        if not await self._within(self._seen.wait(), timeout_s):
+        if not await in_time(self._clock, self._seen.wait(), timeout_s):
             why = f": {self._trouble}" if self._trouble is not None else ""
             raise SwarmUnreachable(f"no picture of the swarm within {timeout_s:g} s{why}")
         if self._round is not None:
-            await self._within(asyncio.shield(self._round), min(FIRST_PROBES_S, timeout_s))
+            await in_time(self._clock, asyncio.shield(self._round), min(FIRST_PROBES_S, timeout_s))
         return self._view
 
     async def refresh(self) -> None:
@@ -189,23 +190,12 @@ class Watcher:
     async def _ask(self, peer: PeerInfo) -> float | None:
         asking = asyncio.ensure_future(self._prober.probe(peer))
         try:
-            if await self._within(asking, self._probe_timeout_s):
+            if await in_time(self._clock, asking, self._probe_timeout_s):
                 return asking.result()
             log.debug("%s did not answer a probe within %g s", peer, self._probe_timeout_s)
         except (ShoalError, OSError) as error:
             log.debug("%s did not answer a probe: %s", peer, error)
         return None
-
-    async def _within(self, work: Awaitable[Any], seconds: float) -> bool:
-        """Whether ``work`` ended in time; it is cancelled otherwise."""
-        task, timer = asyncio.ensure_future(work), asyncio.ensure_future(self._clock.sleep(seconds))
-        try:
-            await asyncio.wait({task, timer}, return_when=asyncio.FIRST_COMPLETED)
-            return task.done()
-        finally:
-            timer.cancel()
-            if not task.done():
-                task.cancel()
 
 
 class _Latency:
