@@ -46,9 +46,9 @@ LONG_PROMPT = 4096  # letters; longer ones are tokenised beside the loop, for al
 def join_addresses(swarm: str | Sequence[str] | None) -> tuple[str, ...]:
     """The addresses to join through; None means those in $SHOAL_SWARM. Raises UsageError where there are none."""
     given: Any = swarm
-    each = cast(list[Any], given) if isinstance(given, list | tuple) else [given]
+    each: list[Any] = list(cast(list[Any], given)) if isinstance(given, list | tuple) else [given]
     if given is not None and not all(isinstance(address, str) for address in each):
-        raise UsageError(f"a swarm is an address or a list of addresses, not {sketch(given)}")
+        raise UsageError(f"a swarm is an address or a list of addresses, not {sketch(swarm)}")
     addresses = read_swarm(swarm)
     if not addresses:
         raise UsageError(

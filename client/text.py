@@ -79,7 +79,7 @@ class Codec:
 def check_messages(messages: Sequence[Message]) -> None:
     """Raises UsageError unless there is something to answer."""
     if not isinstance(messages, list | tuple) or not messages:
-        raise UsageError('a chat is a list of messages, at least one: [{"role": "user", "content": "Hello"}]')
+        raise UsageError('a chat needs at least one message, in a list: [{"role": "user", "content": "Hello"}]')
     for message in messages:
         told: Mapping[Any, Any] = message if isinstance(message, Mapping) else {}  # pyright: ignore
         if not all(isinstance(told.get(key), str) for key in ("role", "content")):

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from client import AsyncClient, Piece
+from client import AsyncClient, ClientConfig, Piece
 from client.async_client import LONG_PROMPT, join_addresses
 from client.text import Codec
 from dht.memory import MemoryDirectory, MemoryStore
-from swarm.clock import SystemClock
+from swarm.clock import SystemClock, VirtualClock
 from swarm.errors import NoRoute, SwarmError, SwarmUnreachable, UsageError
 from swarm.peerinfo import ModelRef
 from tests.client.fakes import MODEL, undisturbed
@@ -303,3 +303,22 @@ def test_swarm_addresses_come_from_the_caller_or_the_environment(monkeypatch: py
         join_addresses(None)
     with pytest.raises(UsageError, match="cannot join 'localhost:4000'"):
         join_addresses("localhost:4000")
+
+
+async def test_connecting_as_a_whole_has_a_deadline(tmp_path: Path):
+    class Silent(MemoryDirectory):
+        asked = asyncio.Event()
+
+        async def models(self) -> tuple[ModelRef, ...]:
+            self.asked.set()
+            await asyncio.Event().wait()
+            return ()
+
+    clock = VirtualClock()
+    config = ClientConfig(connect_timeout_s=20.0, assets_dir=tmp_path)
+    async with AsyncClient(directory=Silent(MemoryStore(clock)), config=config, clock=clock) as client:
+        call = asyncio.create_task(client.generate("x"))
+        await Silent.asked.wait()
+        clock.advance(20.0)
+        with pytest.raises(SwarmError, match="connecting took longer than 20 s"):
+            await call

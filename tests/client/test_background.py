@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import signal
+import concurrent.futures
 import threading
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Coroutine, Iterator
+from typing import Any, TypeVar
 
 import pytest
 
 from client.background import Background
 from swarm.errors import UsageError
+
+T = TypeVar("T")
 
 
 @pytest.fixture
@@ -114,13 +117,32 @@ async def test_a_stream_that_is_cancelled_while_it_waits_is_closed_afterwards(ba
         await task
 
 
-def test_ctrl_c_cancels_the_work_and_waits_until_it_has_unwound(background: Background):
-    unwound: list[bool] = []
-    main = threading.main_thread()
-    assert main.ident is not None
+class Interrupted(Background):
+    """Its caller is interrupted once it waits for work that has begun, as by Ctrl-C.
+
+    No real signal: one that comes just before the wait is seen only after it.
+    """
+
+    def __init__(self, name: str):
+        super().__init__(name)
+        self.begun = threading.Event()
+
+    def _start(self, work: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
+        future = super()._start(work)
+
+        def result(timeout: float | None = None) -> T:
+            assert self.begun.wait(10)
+            raise KeyboardInterrupt
+
+        future.result = result  # type: ignore[method-assign]
+        return future
+
+
+def test_ctrl_c_cancels_the_work_and_waits_until_it_has_unwound():
+    background, unwound = Interrupted("test"), list[bool]()
 
     async def work() -> None:
-        signal.pthread_kill(main.ident, signal.SIGINT)
+        background.begun.set()
         try:
             await asyncio.Event().wait()
         finally:
@@ -130,6 +152,7 @@ def test_ctrl_c_cancels_the_work_and_waits_until_it_has_unwound(background: Back
     with pytest.raises(KeyboardInterrupt):
         background.run(work())
     assert unwound == [True]
+    background.close()
 
 
 def test_closing_cancels_what_still_runs_and_is_idempotent():

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from client import Client, Piece, Result, Stream
-from client.chat import Conversation, main
+from client.chat import Conversation, _ask, main
 from swarm.errors import SwarmError
 from tests.client.loopback import ADDRESS, InThread, Loopback
 
@@ -87,3 +87,8 @@ def test_the_whole_command_talks_to_a_swarm(
         assert main(["--join", ADDRESS, "--max-new-tokens", "4"], client_type) == 0
     out, err = capsys.readouterr()
     assert out.strip() and "hashes, 6 blocks" in err
+
+
+def test_a_closed_stdin_is_the_end_of_the_conversation(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("sys.stdin", None)
+    assert _ask() is None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +21,7 @@ from tests.client.fakes import undisturbed
 from tests.client.loopback import ADDRESS, ClientOf, InThread, Loopback
 from tests.client.words import directory
 
+ROOT = Path(__file__).resolve().parents[2]
 PROMPT = "def fib_"
 GREEDY = {"max_new_tokens": 6, "ignore_eos": True}
 
@@ -157,3 +160,52 @@ def test_the_functions_of_the_package_are_callable_also_where_the_modules_of_tha
     for call in (package.generate, package.chat, package.stream):
         with pytest.raises(UsageError, match="no swarm is named"):
             call("x")  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        None,
+        5,
+        b"abc",
+        [None],
+        [5.0],
+        [b"abc"],
+        True,
+        [True, 2],
+        [[1, True]],
+        [-1],
+        [1 << 32],
+        [10**5000],
+        "\ud800",
+        ["\ud800"],
+    ],
+)
+def test_what_is_no_prompt_is_told_before_a_swarm_is_troubled(client: Client, prompt: object):
+    with pytest.raises(UsageError, match=r"prompt|token id"):
+        client.generate(prompt)  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize("messages", ["hi", [5], [{"role": "user", "content": "\ud800"}]])
+def test_what_is_no_conversation_is_told_before_a_swarm_is_troubled(client: Client, messages: object):
+    with pytest.raises(UsageError, match="chat"):
+        client.chat(messages)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("swarm", [5, [5], b"abc", {ADDRESS: 1}])
+def test_what_is_no_swarm_is_told(swarm: object):
+    with pytest.raises(UsageError, match="a swarm is an address"):
+        Client(swarm)  # type: ignore[arg-type]
+
+
+def test_the_librarys_messages_are_for_those_who_configured_logging():
+    code = "import logging, client\nlogging.getLogger('shoal.watcher').warning('cannot look')"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stderr == ""
+    told = code.replace("client\n", "client\nlogging.basicConfig()\n")
+    done = subprocess.run(
+        [sys.executable, "-c", told], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
+    )
+    assert "cannot look" in done.stderr

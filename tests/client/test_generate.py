@@ -158,3 +158,15 @@ def test_a_broken_pipe_is_quiet():
         [sys.executable, "-c", code], cwd=ROOT, stderr=subprocess.PIPE, text=True, timeout=60, env=os.environ
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_prompt_from_a_closed_stdin_is_bad_usage(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sys, "stdin", None)
+    assert main(["--prompt", "-", "--join", ADDRESS]) == 2
+    assert capsys.readouterr().err == "shoal: the prompt is to come from stdin, which is closed\n"
+
+
+def test_a_prompt_of_bytes_that_are_no_text_is_bad_usage(swarm: InThread, capsys: pytest.CaptureFixture[str]):
+    assert run(swarm, "--prompt", os.fsdecode(b"\xff\xfe\x80")) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith("shoal: the prompt is not valid Unicode text") and err.count("\n") == 1

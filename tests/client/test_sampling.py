@@ -88,3 +88,17 @@ def test_stop_is_one_string_or_several():
 def test_what_cannot_be_meant_is_refused_by_name(options: dict[str, Any], complaint: str):
     with pytest.raises(UsageError, match=complaint):
         read_options(options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"stop": 5}, {"stop": b"abc"}, {"stop": [5]}, {"stop": {"a": 1}}, {"stop_token_ids": 5},
+        {"stop_token_ids": "12"},
+        {"temperature": 10**400}, {"seed": 10**5000}, {"top_k": -(10**5000)}, {"max_new_tokens": 10**5000},
+        {"max_new_tokens": -(10**5000)}, {"logprobs": 10**5000}, {"stop_token_ids": [10**5000]},
+    ],
+)  # fmt: skip
+def test_no_value_is_so_strange_that_it_becomes_another_error(options: dict[str, object]):
+    with pytest.raises(UsageError, match=next(iter(options))):
+        read_options(options)  # type: ignore[arg-type]

@@ -1,24 +1,20 @@
-"""Which model and Profile is meant, how much fits, and learning it from peers that may not answer."""
+"""Which model and Profile is meant, and how much fits."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from client.assets import AssetStore
 from client.sampling import read_options
-from client.served import Served, choose_profile, find_model, largest_budget, learn
+from client.served import Served, choose_profile, find_model, largest_budget
 from client.text import Codec
-from proto.messages import AssetRef, Info
-from swarm.errors import DeadLink, NoRoute, SwarmError, SwarmUnreachable, UsageError
+from swarm.errors import NoRoute, SwarmError, SwarmUnreachable, UsageError
 from swarm.peerinfo import ModelRef, PeerInfo, PeerState
 from swarm.view import SwarmView
-from tests.client.fakes import MODEL, WALL, FakePeer, FakeSwarm
-from tests.client.words import files
+from tests.client.fakes import MODEL, WALL, FakePeer
 
 OTHER = ModelRef("other", "cd" * 16, 4)
 
@@ -49,9 +45,13 @@ class Announced:
         return self.announced
 
     async def view(self, model: ModelRef) -> SwarmView:
-        state = PeerState.READY if model in self.served else PeerState.DRAINING
-        info = replace(FakePeer(1, 0, 4).info, model=model, state=state)
-        return SwarmView.of(model, [info], WALL)
+        infos = [
+            replace(
+                FakePeer(n, 0, 4).info, model=each, state=PeerState.READY if each in self.served else PeerState.DRAINING
+            )
+            for n, each in enumerate(dict.fromkeys([*self.announced, *self.served]), 1)
+        ]
+        return SwarmView.of(model, infos, WALL)
 
 
 async def found(directory: Announced, wanted: str | None = None, tries: int = 0) -> ModelRef:
@@ -77,6 +77,22 @@ async def test_two_models_of_one_name_are_told_apart_by_fingerprint():
     twin = replace(MODEL, fingerprint="ef" * 16)
     with pytest.raises(UsageError, match="2 models"):
         await found(Announced(MODEL, twin, served=[MODEL, twin]), "hashes")
+
+
+async def test_one_model_under_two_names_is_one_and_found_by_either():
+    alias = replace(MODEL, name="org/hashes")
+    both = Announced(MODEL, alias, served=[MODEL, alias])
+    assert (await found(both)).fingerprint == MODEL.fingerprint
+    assert await found(both, MODEL.fingerprint) == MODEL
+    assert await found(both, "hashes") == MODEL and await found(both, "org/hashes") == alias
+    assert await found(Announced(MODEL, alias, OTHER, served=[alias]), "org/hashes") == alias
+    assert await found(Announced(MODEL, alias, OTHER, served=[alias])) == alias, "the name that is in use"
+
+
+async def test_a_liar_about_the_number_of_blocks_makes_no_second_model():
+    liar = replace(MODEL, num_blocks=4)
+    twin = replace(MODEL, name="twin")
+    assert await found(Announced(liar, MODEL, twin, served=[liar, MODEL, twin]), MODEL.fingerprint) == MODEL
 
 
 async def test_a_model_that_is_not_served_is_told_with_those_that_are():
@@ -159,57 +175,3 @@ def test_room_is_what_was_asked_for_or_what_fits(served: Served):
 def test_what_cannot_fit_is_told_with_both_numbers(served: Served, prompt: int, new: int | None, complaint: str):
     with pytest.raises(UsageError, match=complaint):
         served.room([1] * prompt, read_options({"max_new_tokens": new}), view(peer(1, 0, 6, kv_tokens=100)), 50)
-
-
-# Learning it.
-
-
-class Asked:
-    """Peers as seen by questions: those in ``silent`` do not answer."""
-
-    def __init__(self, *silent: int):
-        self.silent = {f"{n:032x}" for n in silent}
-        self.files = files()
-        self.refs = tuple(AssetRef(n, hashlib.sha256(d).hexdigest(), len(d)) for n, d in self.files.items())
-        self.asked: list[str] = []
-
-    async def info(self, peer: PeerInfo, timeout_s: float) -> Info:
-        self.asked.append(peer.peer_id)
-        if peer.peer_id in self.silent:
-            raise DeadLink("gone")
-        return Info(peer, self.refs, 4, 1000, 256, (999,))
-
-    async def asset(self, peer: PeerInfo, ref: AssetRef) -> bytes:
-        return self.files[ref.name]
-
-
-async def never() -> bool:
-    return False
-
-
-async def test_everything_is_learnt_from_the_first_peer_that_answers(tmp_path: Path):
-    swarm, asked = FakeSwarm(FakePeer(1, 0, 3), FakePeer(2, 3, 6)), Asked(1)
-    served = await learn(swarm, asked, AssetStore(tmp_path, 1 << 20), None, never)
-    assert len(asked.asked) == 2
-    assert (served.model, served.profile, served.vocab_size, served.eos_token_ids) == (MODEL, "c8", 1000, (999,))
-    assert served.defaults["top_k"] == 20
-    assert served.codec.decode(served.codec.encode("abc")) == "abc"
-
-
-async def test_when_nobody_answers_the_last_reason_is_told(tmp_path: Path):
-    swarm = FakeSwarm(FakePeer(1, 0, 6), FakePeer(2, 0, 6))
-    with pytest.raises(SwarmError, match=r"none of 2 peers .* gone"):
-        await learn(swarm, Asked(1, 2), AssetStore(tmp_path, 1 << 20), None, never)
-
-
-async def test_when_nobody_is_there_that_is_told_and_newcomers_are_waited_for(tmp_path: Path):
-    swarm = FakeSwarm(FakePeer(1, 0, 6))
-    swarm.hidden = {f"{1:032x}"}
-    with pytest.raises(NoRoute, match="nobody serves hashes"):
-        await learn(swarm, Asked(), AssetStore(tmp_path, 1 << 20), None, never)
-
-    async def arrive() -> bool:
-        swarm.hidden.clear()
-        return True
-
-    assert (await learn(swarm, Asked(), AssetStore(tmp_path, 1 << 20), None, arrive)).model == MODEL

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import argparse
 import io
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -21,6 +24,7 @@ from client.terminal import (
 from proto.messages import WireDType
 from swarm.errors import ModelError, NoRoute, ShoalError, SwarmUnreachable, Timeout, UsageError
 
+ROOT = Path(__file__).resolve().parents[2]
 ROUTE = [Leg(peer="a" * 32, blocks=[0, 3]), Leg(peer="b" * 32, blocks=[3, 6])]
 
 
@@ -104,3 +108,33 @@ def test_a_person_sees_speed_route_and_fail_overs(monkeypatch: pytest.MonkeyPatc
 
 def test_a_file_sees_nothing(monkeypatch: pytest.MonkeyPatch):
     assert show(monkeypatch, io.StringIO()) == ""
+
+
+SHELL = "import sys\nfrom client.terminal import command\nfrom swarm.errors import UsageError\n"
+
+
+def shell(body: str, redirection: str) -> tuple[int, str, str]:
+    """A command line whose body is ``body``, run with its streams as ``redirection`` has them."""
+    code = f"{SHELL}def body():\n    {body}\n    return 0\nsys.exit(command(body))"
+    done = subprocess.run(
+        ["sh", "-c", f'exec "$0" -c "$1" {redirection}', sys.executable, code],
+        cwd=ROOT, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_a_full_disk_is_one_line_and_status_1():
+    status, _, err = shell("print('x' * 9, flush=True)", ">/dev/full")
+    assert status == 1 and err.startswith("shoal: ") and err.count("\n") == 1 and "No space left" in err
+
+
+def test_where_nobody_can_be_told_the_status_still_tells():
+    assert shell("raise UsageError('x')", "2>/dev/full") == (2, "", "")
+    assert shell("raise UsageError('x')", "2>&-") == (2, "", "")
+
+
+def test_closed_streams_lead_nowhere():
+    assert shell("print('x', flush=True); sys.stderr.isatty()", "2>&-") == (0, "x\n", "")
+    assert shell("print('x', flush=True); sys.stdout.isatty()", ">&-") == (0, "", "")
+    free = "import os; fd = os.open('.', os.O_RDONLY); print(fd > 2, file=sys.stderr)"
+    assert shell(free, "<&- >&-") == (0, "", "True\n"), "what is opened later is not taken for a standard stream"

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from client.text import Codec, Detokeniser, StopFinder, check_messages, generation_defaults
+from client.text import Codec, Detokeniser, StopFinder, check_messages, check_text, generation_defaults
 from swarm.errors import CorruptCheckpoint, UsageError
 from tests.client.words import END, directory, tokenizer
 
@@ -161,3 +161,23 @@ def test_generation_defaults_are_taken_where_they_make_sense(tmp_path: Path, con
 
 def test_the_tokenizer_of_these_tests_is_what_it_says():
     assert tokenizer().decode(tokenizer().encode("héllo_wörld").ids) == "héllo_wörld"
+
+
+@pytest.mark.parametrize("text", ["\ud800", "caf\udcff"])
+def test_half_a_surrogate_pair_is_no_text(text: str):
+    with pytest.raises(UsageError, match="the prompt is not valid Unicode text"):
+        check_text(text)
+    with pytest.raises(UsageError, match="a chat message is not valid Unicode text"):
+        check_messages([{"role": "user", "content": text}])
+    check_text("café \U0001f642")
+
+
+@pytest.mark.parametrize("messages", ["hi", [5], ["hi"], 5, None, {"role": "user", "content": "hi"}, [{"role": 1}]])
+def test_what_is_no_conversation_is_told(messages: object):
+    with pytest.raises(UsageError, match=r"a chat (needs at least one|message needs a role)"):
+        check_messages(messages)  # type: ignore[arg-type]
+
+
+def test_defaults_nested_without_end_are_none(tmp_path: Path):
+    (tmp_path / "generation_config.json").write_text("[" * 100_000)
+    assert generation_defaults(tmp_path) == {}
