@@ -56,7 +56,7 @@ def lane_sum(x: Tensor, dim: int = -1) -> Tensor:
 def root(x: Tensor) -> Tensor:
     """The correctly rounded square root.
 
-    torch.sqrt on CPU is off by one unit for 9 % of all binary32 values (2.13, AVX-512). The root in binary64, rounded
+    torch.sqrt on CPU is off by one unit for 9 to 25 % of arguments (2.13, AVX-512). The root in binary64, rounded
     once more, is right even if that one is a unit off: the root of a 24-bit number keeps 2^-51 away from every midpoint
     of binary32.
     """
