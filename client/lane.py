@@ -124,7 +124,9 @@ class Lane:
                 if info is None:
                     raise
                 tokens = info.queue_tokens + chunk.count
-                claimed = BUSY_FACTOR * info.block_s * len(self.span) * tokens
+                # Its speed as announced before it was chosen: slowness claimed only when late excuses nothing.
+                block_s = min(info.block_s, self.hop.peer.block_s)
+                claimed = BUSY_FACTOR * block_s * len(self.span) * tokens
                 allowed = max(allowed, min(claimed, LONGEST_BUSY_S))  # the queue only shrinks while it works
                 if waited >= allowed:
                     raise

@@ -91,9 +91,10 @@ async def test_a_slow_peer_with_a_long_queue_gets_several_times_what_it_needs_by
     block_s: float, queue_tokens: int, allowed_s: float
 ):
     swarm = FakeSwarm(FakePeer(1, 0, 6))
-    lane = await seat_at(swarm, Span(0, 3))
     peer = next(iter(swarm.peers.values()))
-    peer.info = replace(peer.info, block_s=block_s, queue_tokens=queue_tokens)
+    peer.info = replace(peer.info, block_s=block_s)
+    lane = await seat_at(swarm, Span(0, 3))
+    peer.info = replace(peer.info, queue_tokens=queue_tokens)
     peer.slow = 10**6
     begun = swarm.clock.monotonic()
     with pytest.raises(Timeout):
@@ -101,11 +102,23 @@ async def test_a_slow_peer_with_a_long_queue_gets_several_times_what_it_needs_by
     assert allowed_s <= swarm.clock.monotonic() - begun < allowed_s + 3.0
 
 
-async def test_a_peer_that_works_its_queue_off_is_not_left_shortly_before_it_answers():
+async def test_slowness_that_a_peer_claims_only_when_it_is_late_excuses_nothing():
     swarm = FakeSwarm(FakePeer(1, 0, 6))
     lane = await seat_at(swarm, Span(0, 3))
     peer = next(iter(swarm.peers.values()))
-    peer.info, peer.slow = replace(peer.info, block_s=0.5, queue_tokens=40), 15
+    peer.info, peer.slow = replace(peer.info, block_s=3000.0), 10**6
+    begun = swarm.clock.monotonic()
+    with pytest.raises(Timeout):
+        await lane.take(step(0), 3.0, 30.0)
+    assert swarm.clock.monotonic() - begun < 33.0
+
+
+async def test_a_peer_that_works_its_queue_off_is_not_left_shortly_before_it_answers():
+    swarm = FakeSwarm(FakePeer(1, 0, 6))
+    peer = next(iter(swarm.peers.values()))
+    peer.info = replace(peer.info, block_s=0.5)
+    lane = await seat_at(swarm, Span(0, 3))
+    peer.info, peer.slow = replace(peer.info, queue_tokens=40), 15
     swarm.clock.alarms.append((30.0, lambda: setattr(peer, "info", replace(peer.info, queue_tokens=0))))
     await lane.take(step(0), 4.0, 30.0)
     assert swarm.clock.monotonic() == 60.0
