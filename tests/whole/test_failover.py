@@ -1,5 +1,7 @@
 """Promise 1, with real processes: kill or freeze any peer at any step, and the tokens are those of the undisturbed run.
 
+Logprobs are compared too, as the bits they are: a greedy token forgives a small error, its probability does not.
+
 Ten Sessions are brought to ten different steps, all resting there (a stream is pulled by its reader), then the peer is
 lost, then all go on. So one loss is a loss at ten steps.
 """
@@ -29,7 +31,7 @@ def five() -> Iterator[Roster]:
 
 @pytest.fixture(scope="module")
 def truth(alone: Client) -> Result:
-    result = alone.generate(PROMPT, max_new_tokens=TOKENS, ignore_eos=True)
+    result = alone.generate(PROMPT, max_new_tokens=TOKENS, ignore_eos=True, logprobs=2)
     assert len(result.token_ids) == TOKENS
     return result
 
@@ -50,7 +52,7 @@ def test_the_loss_of_a_peer_at_ten_steps_changes_no_token(five: Roster, truth: R
     async def scenario() -> list[Result]:
         config = ClientConfig(prefer=preferred, step_timeout_s=2.0)
         async with Client(swarm=five.swarm.join, config=config) as client:
-            streams = [client.stream_async(PROMPT, max_new_tokens=TOKENS, ignore_eos=True) for _ in STEPS]
+            streams = [client.stream_async(PROMPT, max_new_tokens=TOKENS, ignore_eos=True, logprobs=2) for _ in STEPS]
             await asyncio.gather(*(pull(s, n) for s, n in zip(streams, STEPS, strict=True)))
             getattr(five.peers[victim], how)()
             return list(await asyncio.gather(*(stream.finish() for stream in streams)))
@@ -61,5 +63,6 @@ def test_the_loss_of_a_peer_at_ten_steps_changes_no_token(five: Roster, truth: R
         five.revive(victim)
     for step, result in zip(STEPS, results, strict=True):
         assert result.token_ids == truth.token_ids, f"{how} of {victim} at step {step}"
+        assert result.logprobs == truth.logprobs, f"{how} of {victim} at step {step}"
         assert result.text == truth.text
         assert result.failovers >= 1, f"{victim} was not on the route {result.route}"

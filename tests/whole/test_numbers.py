@@ -47,12 +47,12 @@ def test_f32_through_three_peers_equals_transformers():
 
 @pytest.mark.parametrize("wire", list(WireDType))
 def test_c8_gives_the_same_tokens_wherever_the_route_is_cut(wire: WireDType):
-    answers: list[tuple[int, ...]] = []
+    answers = []
     for spans in (["0:24"], ["0:7", "7:13", "13:24"]):
         with LocalSwarm(*COMMON) as swarm:
             swarm.start(spans)
             with Client(swarm=swarm.join, config=ClientConfig(wire=wire, prefill_chunk=5)) as client:
-                result = client.generate(PROMPT, max_new_tokens=40, ignore_eos=True)
+                result = client.generate(PROMPT, max_new_tokens=40, ignore_eos=True, logprobs=1)
                 assert len(result.route) == len(spans)
-                answers.append(tuple(result.token_ids))
+                answers.append((result.token_ids, result.logprobs))
     assert answers[0] == answers[1]

@@ -15,7 +15,14 @@ from swarm.clock import SystemClock
 from .conftest import COMMON, PROMPT
 
 PROMPTS = [f"{PROMPT}        # case {n}\n" for n in range(30)]
-SAMPLING = {"max_new_tokens": 16, "ignore_eos": True, "temperature": 0.8, "top_p": 0.95, "repetition_penalty": 1.1}
+SAMPLING = {
+    "max_new_tokens": 16,
+    "ignore_eos": True,
+    "temperature": 0.8,
+    "top_p": 0.95,
+    "repetition_penalty": 1.1,
+    "logprobs": 1,
+}
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +63,7 @@ def test_thirty_sessions_at_once_each_get_their_own_text(three: LocalSwarm, alon
 
     results = asyncio.run(all_at_once())
     assert [r.token_ids for r in results] == [r.token_ids for r in expected]
+    assert [r.logprobs for r in results] == [r.logprobs for r in expected]
     assert [r.text for r in results] == [r.text for r in expected]
     assert len({tuple(r.token_ids) for r in results}) > 20, "the texts should differ, or the test shows nothing"
     assert all(len(r.route) >= 3 for r in results)

@@ -21,7 +21,7 @@ TOKENS = 12
 
 @pytest.fixture(scope="module")
 def truth(alone: Client) -> list[Result]:
-    return alone.generate(PROMPTS, max_new_tokens=TOKENS, ignore_eos=True)
+    return alone.generate(PROMPTS, max_new_tokens=TOKENS, ignore_eos=True, logprobs=2)
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,10 @@ def test_a_peer_lost_with_work_in_its_engine_changes_no_token(
         async with Client(swarm=three.swarm.join, config=config) as client:
             await client.generate_async(PROMPT, max_new_tokens=1)  # joined, and linked to both
             answers = asyncio.gather(
-                *(client.generate_async(prompt, max_new_tokens=TOKENS, ignore_eos=True) for prompt in PROMPTS)
+                *(
+                    client.generate_async(prompt, max_new_tokens=TOKENS, ignore_eos=True, logprobs=2)
+                    for prompt in PROMPTS
+                )
             )
             await until_it_computes(peer, at_least)
             getattr(peer, how)()
@@ -67,5 +70,6 @@ def test_a_peer_lost_with_work_in_its_engine_changes_no_token(
     finally:
         three.revive(victim)
     assert [r.token_ids for r in results] == [r.token_ids for r in truth]
+    assert [r.logprobs for r in results] == [r.logprobs for r in truth], "the same bits"
     assert [r.text for r in results] == [r.text for r in truth]
     assert any(r.failovers for r in results)
