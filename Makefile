@@ -29,7 +29,7 @@ style: setup
 	$(BIN)/python -m proto.generate --check
 
 types: setup
-	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright
+	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright --project pyproject.toml
 
 bench: setup
 	$(BIN)/python -m benchmarks
