@@ -271,10 +271,7 @@ async def test_a_client_that_never_reads_and_then_cancels_is_no_error(
                     await deaf.write(step)
             deaf.cancel()
             await host.settled()
-            async with asyncio.timeout(30):
-                while not any("a client vanished" in record.getMessage() for record in caplog.records):  # noqa: ASYNC110
-                    await asyncio.sleep(0.01)
-    finally:
+    finally:  # the server has stopped: what gRPC had to say about the call, if it was sending, is said
         calls.removeFilter(quiet)
     assert [record for record in caplog.records if record.levelno > logging.INFO] == []
 
