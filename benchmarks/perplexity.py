@@ -8,7 +8,8 @@ rounding moves it up or down by luck; the mean KL divergence from f32's next-tok
 
 c8's roundings (weights, activations, keys and values) are played in FP32, which is many times faster than the
 definition and differs from it by FP32's own rounding. ``whole definition`` at the end repeats the chosen setting on a
-part of the text with every operation in ``kernels``, as a peer computes it.
+part of the text with every operation in ``kernels``, as a peer computes it: with the implementation that SHOAL_ISA
+names or this machine prefers, which must not change a digit.
 
     python -m benchmarks.perplexity [--model DIR] [--tokens N] [--seed N]
 """
@@ -18,8 +19,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import platform
-import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,7 +31,9 @@ from rich.table import Table
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from kernels.types import GROUP, PAGE_SIZE, SeatRows
+from benchmarks.kit.machine import machine
+from kernels import select
+from kernels.types import GROUP, PAGE_SIZE, Linear, SeatRows
 from model.config import ModelConfig, read_config
 from model.layout import EMBEDDING, FINAL_NORM, HEAD, block_prefix
 from model.parameters import AnyLinear, BlockWeights, FloatLinear, SpanWeights
@@ -50,20 +51,22 @@ Tensors = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Setting:
-    """One way to compute. ``group`` None: f32. ``planes`` 1 and ``balance`` False are what c8 might have been."""
+    """One way to compute. ``group`` None: f32. ``planes`` 2 (15-bit activations) and ``balance`` False are what c8
+    might have been.
+    """
 
     name: str
     group: int | None
-    planes: int = 2
+    planes: int = 1
     balance: bool = True
 
 
 SETTINGS = [
     Setting("f32", None),
     *(Setting(f"c8, G = {group}", group) for group in GROUPS),
-    *(Setting(f"8-bit activations, G = {group}", group, planes=1) for group in GROUPS),
+    *(Setting(f"two planes, G = {group}", group, planes=2) for group in GROUPS),
     *(Setting(f"c8 without balance, G = {group}", group, balance=False) for group in GROUPS),
-    *(Setting(f"neither, G = {group}", group, planes=1, balance=False) for group in GROUPS),
+    *(Setting(f"two planes without balance, G = {group}", group, planes=2, balance=False) for group in GROUPS),
 ]
 
 
@@ -73,9 +76,21 @@ class Score:
     divergence: float = 0.0
     tokens: int = 0
 
+    def add(self, logs: Tensor, expected: Tensor, targets: Tensor) -> None:  # log-probabilities [tokens, vocab] twice
+        self.loss += F.nll_loss(logs, targets, reduction="sum").item()
+        self.divergence += F.kl_div(logs, expected, reduction="sum", log_target=True).item()
+        self.tokens += len(targets)
+
     @property
     def perplexity(self) -> float:
         return math.exp(self.loss / self.tokens)
+
+    @property
+    def millinats(self) -> float:
+        return 1000 * self.divergence / self.tokens
+
+    def percent(self, base: Score) -> float:
+        return 100 * (self.perplexity / base.perplexity - 1)
 
 
 class Network:
@@ -116,12 +131,13 @@ class Network:
 
     def _linear(self, x: Tensor, weight: AnyLinear) -> Tensor:
         if self.setting.group is not None:
-            x = rounded(x, self.setting.group, 16256 if self.setting.planes == 2 else 127)
+            x = rounded(x, self.setting.group, 127 if self.setting.planes == 1 else 16256)
         return F.linear(x, self._matrix(weight))
 
     def _matrix(self, weight: AnyLinear) -> Tensor:
         if isinstance(weight, FloatLinear):
             return weight.weight
+        assert isinstance(weight, Linear), "quantised here, so in rows"
         if weight not in self.matrices:
             self.matrices[weight] = dequantize(weight)
         return self.matrices[weight]
@@ -195,31 +211,24 @@ def measure(networks: dict[str, Network], windows: Tensor, label: str, console: 
         for name, network in networks.items():
             logs = network.logits(batch[:, :-1]).log_softmax(-1)
             expected = logs if expected is None else expected
-            score = scores[name]
-            score.loss += F.nll_loss(logs, targets, reduction="sum").item()
-            score.divergence += F.kl_div(logs, expected, reduction="sum", log_target=True).item()
-            score.tokens += len(targets)
+            scores[name].add(logs, expected, targets)
     return scores
 
 
 @torch.inference_mode()
-def whole_definition(config: ModelConfig, tensors: Tensors, windows: Tensor, console: Console) -> list[float]:
-    """Perplexities on a few windows: f32, c8 as played here, and c8 with every operation in ``kernels``."""
+def whole_definition(config: ModelConfig, tensors: Tensors, windows: Tensor, console: Console) -> list[Score]:
+    """On a few windows: f32, c8 as played here, and c8 with every operation in ``kernels``."""
     setting = Setting("c8", GROUP)
     networks = [Network(config, tensors, SETTINGS[0]), Network(config, tensors, setting)]
     pages = tuple(range(WINDOW // PAGE_SIZE))
     model = SpanModel(config, config.span, weights_of(config, tensors, setting), "c8", len(pages))
-    losses = [0.0, 0.0, 0.0]
+    scores = [Score(), Score(), Score()]
     for ids in track(windows, "whole definition", console=console):
         x = model.run(config.span, model.embed(ids[:-1].tolist()), [SeatRows(pages, 0, WINDOW)])
-        for index, logits in enumerate((*(n.logits(ids[None, :-1]) for n in networks), model.logits(x))):
-            losses[index] += F.cross_entropy(logits, ids[1:], reduction="sum").item()
-    return [math.exp(loss / windows[:, 1:].numel()) for loss in losses]
-
-
-def machine() -> dict[str, str]:
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    return {"commit": commit.stdout.strip(), "machine": platform.machine(), "torch": torch.__version__}
+        all_logs = [n.logits(ids[None, :-1]).log_softmax(-1) for n in networks] + [model.logits(x).log_softmax(-1)]
+        for score, logs in zip(scores, all_logs, strict=True):
+            score.add(logs, all_logs[0], ids[1:])
+    return scores
 
 
 def main() -> None:
@@ -246,16 +255,18 @@ def main() -> None:
     }.items():
         networks = {setting.name: Network(shape, values, setting) for setting in SETTINGS}
         scores = measure(networks, windows, label, console)
-        base = scores["f32"].perplexity
         for name, score in scores.items():
-            percent, millinats = 100 * (score.perplexity / base - 1), 1000 * score.divergence / score.tokens
+            percent, millinats = score.percent(scores["f32"]), score.millinats
             table.add_row(label, name, f"{score.perplexity:.4f}", f"{percent:+.3f} %", f"{millinats:.3f}")
             row = {"perplexity": round(score.perplexity, 5), "percent": round(percent, 4)}
             rows.append({"weights": label, "setting": name, **row, "kl_millinats": round(millinats, 4)})
     base, played, whole = whole_definition(config, tensors, windows[:WHOLE_WINDOWS], console)
     console.print(table)
-    played, whole = (round(100 * (value / base - 1), 4) for value in (played, whole))
-    console.print(f"on {WHOLE_WINDOWS} windows: c8 as played {played:+.4f} %, the whole definition {whole:+.4f} %")
+    few: dict[str, object] = {"windows": WHOLE_WINDOWS}
+    for name, score in (("c8 as played", played), ("the whole definition", whole)):
+        console.print(f"{WHOLE_WINDOWS} windows, {name}: {score.percent(base):+.4f} %, {score.millinats:.3f} millinats")
+        key = name.removeprefix("the ").replace(" ", "_")
+        few[key] = {"percent": round(score.percent(base), 4), "kl_millinats": round(score.millinats, 4)}
     result = {
         "benchmark": "perplexity",
         "model": config.name,
@@ -263,7 +274,7 @@ def main() -> None:
         "group": GROUP,
         "rows": rows,
     }
-    print(json.dumps({**result, "played_percent": played, "whole_definition_percent": whole, **machine()}))
+    print(json.dumps({**result, "few": few, "kernels": select().name, **machine()}))
 
 
 if __name__ == "__main__":

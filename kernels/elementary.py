@@ -1,4 +1,4 @@
-"""The elementary functions of profile c8: the one order in which floats are added, square root, exponential, sigmoid.
+"""The elementary functions of profile c8: the one order in which floats are added, root, exponential, silu, tanh.
 
 Every step is one binary32 operation rounded to nearest even (the square root goes through binary64, see there). Nothing
 here calls libm, a reduction of torch's whose order is not promised, or anything that a compiler may fuse.
@@ -24,6 +24,7 @@ EXP_COEFFICIENTS = tuple(
     map(float.fromhex, ("0x1.fffffcp-2", "0x1.555492p-3", "0x1.5558f2p-5", "0x1.1239e2p-7", "0x1.6a2434p-10"))
 )
 EXP_MOST = 88.0
+_TWO = torch.tensor(2.0)  # a tensor, because number / tensor rounds twice in torch
 
 
 def lane_sum(x: Tensor, dim: int = -1) -> Tensor:
@@ -83,3 +84,12 @@ def exp(x: Tensor) -> Tensor:
 def silu(x: Tensor) -> Tensor:
     """x / (1 + exp(-x))."""
     return x / exp(x.neg()).add_(1.0)
+
+
+def tanh(x: Tensor) -> Tensor:
+    """1 - 2 / (exp(x + x) + 1): within 2^-22 of tanh, and exactly 0 and +-1 where exp is 1, 0 or huge.
+
+    Near zero that is an absolute error, not one in the last place: enough for a soft cap, whose scores are added to an
+    exponent.
+    """
+    return torch.div(_TWO, exp(x + x).add_(1.0)).neg_().add_(1.0)

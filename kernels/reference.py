@@ -11,29 +11,32 @@ closeness.
 fused. Division and square root are IEEE's, subnormals are kept, exp is our own (``elementary.exp``). Sums over channels
 and over the tokens of a Page run over sixteen lanes and one tree (``elementary.lane_sum``). Some of torch breaks these
 rules and is never used here: ``sum`` and friends (order not promised), ``number / tensor`` (it is ``reciprocal *
-number``, two roundings), ``sqrt`` (see ``elementary.root``), ``addmm``, ``addcmul``, ``lerp``, ``softmax``, ``exp``.
-``alpha=`` of ``add`` and ``sub`` may be fused, so it appears only where the product is exact. Matrix products appear in
-``linear`` alone, on integers so small that FP32 holds them exactly in whatever order BLAS adds them.
+number``, two roundings), ``sqrt`` (see ``elementary.root``), ``addmm``, ``addcmul``, ``lerp``, ``softmax``, ``exp``,
+``tanh``. ``alpha=`` of ``add`` and ``sub`` may be fused, so it appears only where the product is exact. Matrix products
+appear in ``linear`` alone, on integers so small that FP32 holds them exactly in whatever order BLAS adds them.
 
 **Weights** are INT8 in groups of G input channels with an FP16 scale each (``types.Linear``; ``model.quantize`` makes
 them).
 
-**Activations** are 15-bit integers in groups of G, with an FP32 scale a row and group. One INT8 would do for smooth
-activations, but in language models a few channels are 30 to 100 times larger than the rest, and their neighbours in the
-group would keep one or two bits. ``q`` in -16256..16256 is split into two INT8 planes, ``q = 128 * high + low``, so
-that integer units multiply it in two passes, and the group's dot product, ``128 * high·w + low·w``, is still exact in
-INT32. Where reading the weights is the limit (decoding), the second pass is free. docs/numerics.md has the
-measurements.
+**Activations** are INT8 in groups of G, with an FP32 scale a row and group. The group's largest magnitude becomes 127
+and the others share its steps. In language models a few channels are 30 to 100 times larger than the rest and would
+leave their neighbours one or two bits; the weights' balance (``model.quantize``) takes the factor back where the
+channel's column shows it, and what is left harms the other channels of one group of one token, nobody else. A second
+INT8 plane, 15 bits in all, would take away more than half of what rounding costs, for twice the integer products;
+docs/numerics.md has the measurements.
 
-**Linear.** Groups in ascending order: ``y = y + float(dot) * (s_w * s_a)``, from +0; then the bias. ``float`` rounds
-the INT32 once.
+**Linear.** Groups in ascending order: ``y = y + float(dot) * (s_w * s_a)``, from +0; then the bias. ``dot`` is the
+group's dot product in integers. Its partial sums stay below 2^24 in any order, so INT32 holds it, ``float`` does not
+round it, and an FP32 product of matrices computes it exactly too.
 
 **Attention** walks a Seat's Pages in ascending order with an online softmax; see ``paged_attention``. Keys and values
-are stored in FP16.
+are stored in FP16, in Pages [pages, kv_heads, PAGE_SIZE, head_dim]: what one head reads of a Page lies in one piece.
 
 **Not a number.** NaN and infinity stay in their Seat: the row that has one ends with one, rows of the same Seat in the
-same Batch may, and no other Seat's row changes. Keys and values that overflow FP16 count as NaN. So it is enough that
-the runner looks at a Span's outputs, Seat by Seat, and fails those that are not finite.
+same Batch may, and no other Seat's row changes. In ``quantize`` they make the scale of their group NaN or infinite, and
+so every output of the row, whatever the integers. Keys and values that overflow FP16 count as NaN. So it is enough that
+the runner looks at a Span's outputs, Seat by Seat, and fails those that are not finite. Which of the many NaNs a row
+ends with is not defined.
 
 Functions take and return FP32 unless they say otherwise. ``rows`` are the tokens of a Batch. The group size is never a
 constant here: it is read from the shapes of the operands.
@@ -46,6 +49,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from kernels import Layout
 from kernels.elementary import lane_sum, root, silu
 from kernels.paged_attention import attention, write_kv
 from kernels.types import BatchRows, BlockOperands, BlockShape, Linear, Quantized
@@ -55,19 +59,20 @@ __all__ = [
     "write_kv",
 ]  # fmt: skip
 
-NEARLY_ZERO = 2.0**-100  # the least amax of a group: 16256 / amax stays finite
-_MOST = torch.tensor(
-    127.0 * 128.0
-)  # the largest 15-bit integer; a tensor, because number / tensor rounds twice in torch
+name = "reference"
+layout: Layout = "rows"  # a matrix is a types.Linear
+
+NEARLY_ZERO = 2.0**-100  # the least amax of a group: 127 / amax stays finite
+_MOST = torch.tensor(127.0)  # a tensor, because number / tensor rounds twice in torch
 _KEPT = 1 << 20  # a matrix of up to so many weights keeps an FP32 copy; of a larger one so many are FP32 at a time
 _PRODUCTS = 1 << 22  # exact dot products held at a time
 
 
 def quantize(x: Tensor, group: int) -> Quantized:  # [rows, width]
-    """15-bit integers in groups: ``q = round_half_even(x * (16256 / amax))`` and the scale ``amax / 16256``.
+    """INT8 in groups: ``q = round_half_even(x * (127 / amax))`` and the scale ``amax / 127``.
 
-    ``amax`` is the group's largest magnitude, or 2^-100 if that is more, so that a group of zeros needs no exception.
-    ``high = floor(q / 128)``, ``low = q - 128 * high``: q >> 7 and q & 127. The last group is padded with zeros.
+    ``amax`` is the group's largest magnitude, or 2^-100 if that is more, so that a group of zeros needs no exception;
+    NaN if any of them is, and then the scale is NaN too. The last group is padded with zeros.
     """
     rows, width = x.shape
     if width % group:
@@ -75,25 +80,21 @@ def quantize(x: Tensor, group: int) -> Quantized:  # [rows, width]
     grouped = x.reshape(rows, -1, group)
     amax = grouped.abs().amax(-1, keepdim=True).clamp_min_(NEARLY_ZERO)
     q = (grouped * torch.div(_MOST, amax)).round_()
-    high = (q * (1 / 128)).floor_()
-    low = q.sub_(high, alpha=128)  # 128 * high is exact
-    return Quantized(torch.stack([high, low]).to(torch.int8).view(2, rows, -1), (amax / _MOST).squeeze(-1))
+    return Quantized(q.to(torch.int8).view(rows, -1), (amax / _MOST).squeeze(-1))
 
 
 def linear(x: Quantized, weight: Linear) -> Tensor:  # [rows, in] -> [rows, out]
     """``x @ weight.T + bias``: exact within a group, groups in ascending order."""
-    _, rows, padded = x.planes.shape
+    rows, padded = x.values.shape
     group, groups = weight.group, weight.groups
     assert padded == weight.weight.shape[1], f"{padded} channels meet {weight.weight.shape[1]}"
     assert x.scale.shape == (rows, groups), f"{tuple(x.scale.shape)} scales for {rows} rows of {groups} groups"
     assert group * 127 * 127 < 1 << 24, f"groups of {group} do not fit FP32's integers"
-    planes = x.planes.view(2 * rows, groups, group).transpose(0, 1).float()  # [groups, 2 * rows, group]
+    values = x.values.view(rows, groups, group).transpose(0, 1).float()  # [groups, rows, group]
     scale = x.scale.t().unsqueeze(-1)  # [groups, rows, 1]
     pieces: list[Tensor] = []
     for integers, steps in _pieces(weight, rows):  # [groups, group, part of out], [groups, 1, part of out]
-        halves = torch.bmm(planes, integers)  # exact
-        # 128 * high and the sum of both are exact before the one rounding, which is that of int32 -> float.
-        dots = halves.narrow(1, rows, rows).add(halves.narrow(1, 0, rows), alpha=128)
+        dots = torch.bmm(values, integers)  # exact
         terms = dots.mul_(scale * steps).unbind(0)
         y = terms[0] + 0.0
         for term in terms[1:]:
@@ -143,7 +144,7 @@ def block(
     rows: BatchRows,
     cos: Tensor,  # [rows, head_dim / 2]
     sin: Tensor,
-    k_pages: Tensor,  # f16 [pages, PAGE_SIZE, kv_heads, head_dim]
+    k_pages: Tensor,  # f16 [pages, kv_heads, PAGE_SIZE, head_dim]
     v_pages: Tensor,
 ) -> Tensor:
     """One decoder Block on the residual stream. Writes the rows' keys and values into their Seats' Pages."""
@@ -155,7 +156,7 @@ def block(
         qk = torch.cat([norm(q, weights.q_norm, shape.eps), norm(k, weights.k_norm, shape.eps)], 1)
     q, k = rope(qk, cos, sin).split([heads, kv_heads], 1)
     write_kv(k, v, rows, k_pages, v_pages)
-    seen = attention(q, rows, k_pages, v_pages, shape.window)
+    seen = attention(q, rows, k_pages, v_pages, shape.window, shape.softcap)
     x = x + linear(quantize(seen, weights.o.group), weights.o)
     gate_up = linear(norm_quantize(x, weights.norm2, shape.eps, weights.gate_up.group), weights.gate_up)
     return linear(gated_quantize(gate_up, weights.down.group), weights.down).add_(x)
@@ -166,7 +167,7 @@ def _pieces(weight: Linear, rows: int) -> Iterator[tuple[Tensor, Tensor]]:
     bound the memory.
     """
     out, padded = weight.weight.shape
-    part = max(1, _PRODUCTS // (2 * rows * weight.groups))
+    part = max(1, _PRODUCTS // (rows * weight.groups))
     if weight.weight.numel() <= _KEPT:
         kept = weight.prepared.get("reference")
         if kept is None:

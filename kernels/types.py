@@ -58,11 +58,9 @@ class Linear:
 
 @dataclass(frozen=True, eq=False)
 class Quantized:
-    """Activations as 15-bit integers ``128 * planes[0] + planes[1]`` times a scale a row and group; padded like a
-    Linear's rows.
-    """
+    """Activations as INT8 integers times a scale a row and group; padded like a Linear's rows."""
 
-    planes: Tensor  # int8 [2, rows, groups * group]: high in -127..127, low in -64..63
+    values: Tensor  # int8 [rows, groups * group], within +-127
     scale: Tensor  # f32 [rows, groups]
 
 
@@ -122,6 +120,7 @@ class BlockShape:
     head_dim: int
     eps: float
     window: int | None = None  # positions that a query sees, its own included; None: all before it
+    softcap: float | None = None  # scores are bent into +-softcap by a tanh; None: they are not
 
 
 class BlockOperands(Protocol):

@@ -7,13 +7,13 @@ exact: its last bits depend on the Batch, as everybody's do.
 
 from __future__ import annotations
 
-from types import ModuleType
 from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from kernels import Kernels
 from kernels.types import PAGE_SIZE, BatchRows, BlockOperands, BlockShape, SeatRows
 from model.config import ModelConfig
 from model.parameters import AnyLinear, BlockWeights, FloatLinear
@@ -23,7 +23,7 @@ from swarm.profile import Profile
 class Block:
     """Block ``index`` of a model. ``forward`` is all it does."""
 
-    def __init__(self, config: ModelConfig, index: int, weights: BlockWeights, profile: Profile, kernels: ModuleType):
+    def __init__(self, config: ModelConfig, index: int, weights: BlockWeights, profile: Profile, kernels: Kernels):
         self._shape = BlockShape(
             config.num_heads, config.num_kv_heads, config.head_dim, config.rms_eps, config.windows[index]
         )
@@ -64,10 +64,10 @@ def _float_block(
     if weights.q_norm is not None and weights.k_norm is not None:
         q, k = float_norm(q, weights.q_norm, shape.eps), float_norm(k, weights.k_norm, shape.eps)
     q, k = _rotate(q, cos, sin), _rotate(k, cos, sin)
-    k_pages.view(-1, kv_heads, shape.head_dim)[rows.slots] = k
-    v_pages.view(-1, kv_heads, shape.head_dim)[rows.slots] = v
+    page, offset = rows.slots // PAGE_SIZE, rows.slots % PAGE_SIZE
+    k_pages.transpose(1, 2)[page, offset], v_pages.transpose(1, 2)[page, offset] = k, v
     pieces = zip(q.split([seat.count for seat in rows.seats]), rows.seats, strict=True)
-    seen = torch.cat([_attend(piece, seat, k_pages, v_pages, shape.window) for piece, seat in pieces])
+    seen = torch.cat([_attend(piece, seat, k_pages, v_pages, shape) for piece, seat in pieces])
     x = x + float_linear(seen.flatten(1), weights.o)
     gate, up = float_linear(float_norm(x, weights.norm2, shape.eps), weights.gate_up).chunk(2, -1)
     return x + float_linear(F.silu(gate) * up, weights.down)
@@ -79,15 +79,17 @@ def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:  # [rows, heads, hea
     return torch.cat([left * cos - right * sin, right * cos + left * sin], -1)
 
 
-def _attend(q: Tensor, seat: SeatRows, k_pages: Tensor, v_pages: Tensor, window: int | None) -> Tensor:
+def _attend(q: Tensor, seat: SeatRows, k_pages: Tensor, v_pages: Tensor, shape: BlockShape) -> Tensor:
     """[count, heads, head_dim] -> the same: the Seat's queries over its own keys."""
     end = seat.position + seat.count
     pages = torch.tensor(seat.pages[: -(-end // PAGE_SIZE)], dtype=torch.int64)
-    k, v = (t[pages].flatten(0, 1)[:end].transpose(0, 1) for t in (k_pages, v_pages))  # [kv_heads, end, head_dim]
+    k, v = (t[pages].transpose(0, 1).flatten(1, 2)[:, :end] for t in (k_pages, v_pages))  # [kv_heads, end, head_dim]
     k, v = (t.repeat_interleave(q.shape[1] // t.shape[0], 0) for t in (k, v))
     tokens, positions = torch.arange(end), torch.arange(seat.position, end).unsqueeze(1)
     visible = tokens <= positions
-    if window is not None:
-        visible &= tokens > positions - window
+    if shape.window is not None:
+        visible &= tokens > positions - shape.window
     scores = (q.transpose(0, 1) @ k.transpose(1, 2)) * q.shape[-1] ** -0.5  # [heads, count, end]
+    if shape.softcap is not None:
+        scores = torch.tanh(scores / shape.softcap) * shape.softcap
     return (scores.masked_fill(~visible, -torch.inf).softmax(-1) @ v).transpose(0, 1)

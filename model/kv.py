@@ -15,7 +15,8 @@ from swarm.span import Span
 
 
 class KVCache:
-    """``k(block)`` and ``v(block)`` are [pages, PAGE_SIZE, kv_heads, head_dim], FP16 in c8 and FP32 in f32.
+    """``k(block)`` and ``v(block)`` are [pages, kv_heads, PAGE_SIZE, head_dim], FP16 in c8 and FP32 in f32: the
+    tokens that a head reads of a Page lie side by side.
 
     Memory is only touched where Pages are used: numpy's zeros come from the operating system, page by page, where
     torch's would be written at once.
@@ -23,7 +24,7 @@ class KVCache:
 
     def __init__(self, config: ModelConfig, span: Span, num_pages: int, profile: Profile):
         dtype = np.float16 if profile == "c8" else np.float32
-        shape = (len(span), 2, num_pages, PAGE_SIZE, config.num_kv_heads, config.head_dim)
+        shape = (len(span), 2, num_pages, config.num_kv_heads, PAGE_SIZE, config.head_dim)
         self.span, self.num_pages = span, num_pages
         self._store = torch.from_numpy(np.zeros(shape, dtype))
 

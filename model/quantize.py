@@ -13,8 +13,10 @@ matrix is multiplied by the power of two ``2^k_j`` that brings it nearest, and w
 by it: the norm before q, k, v and before gate, up; v's rows before o; up's rows before down. A power of two changes no
 bit of any mantissa, so the function stays the same to the last bit before rounding. ``k`` is decided by the weights
 alone, and by one matrix of each kind (q for k and v, gate for up), so that a Block is made in one pass with one tensor
-in memory at a time. -4 ≤ k ≤ 7: activations have 15 bits, 8 of them stay whatever the balance does to one channel, and
-values stay well inside FP16. A tied Head is left as it is: its matrix is also the embedding.
+in memory at a time. -4 ≤ k ≤ 7: activations are INT8 in the same groups, so an ordinary channel made 16 times larger
+leaves its group's others 3 of their 7 bits, and one made 128 times smaller is about one step of its group, whose
+rounding then counts no more than its neighbours'; values stay well inside FP16. A tied Head is left as it is: its
+matrix is also the embedding.
 """
 
 from __future__ import annotations

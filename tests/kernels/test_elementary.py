@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kernels.elementary import EXP_MOST, exp, lane_sum, root, silu
+from kernels.elementary import EXP_MOST, exp, lane_sum, root, silu, tanh
 
 bits = st.integers(0, 2**32 - 1)
 
@@ -107,6 +107,21 @@ def test_silu_is_close_to_torchs_and_exact_at_its_ends():
     x = torch.linspace(-30, 30, 1001)
     torch.testing.assert_close(silu(x), torch.nn.functional.silu(x), rtol=1e-6, atol=1e-12)
     assert silu(torch.tensor([0.0, 200.0])).tolist() == [0.0, 200.0]
+
+
+def test_tanh_is_the_scalar_recipe_of_its_docstring():
+    f = np.float32
+    x = torch.linspace(-50, 50, 2001)
+    expected = [f(1) - f(2) / (power + f(1)) for power in exp(x + x).numpy()]
+    assert same_bits(tanh(x), torch.from_numpy(np.array(expected, dtype=f)))
+
+
+def test_tanh_is_close_to_the_exact_one_and_exact_at_its_ends():
+    x = torch.linspace(-20, 20, 200_001)
+    assert (tanh(x).double() - x.double().tanh()).abs().max() < 2.0**-22
+    ends = torch.tensor([0.0, -0.0, 44.0, -44.0, 3e38, -3e38, math.inf, -math.inf])
+    assert tanh(ends).tolist() == [0.0, 0.0, 1.0, -1.0, 1.0, -1.0, 1.0, -1.0]
+    assert math.isnan(tanh(torch.tensor([math.nan])).item())
 
 
 def test_subnormals_are_kept():

@@ -1,4 +1,5 @@
-"""The bits of a whole Block, written down: they may change only together with the definition, and on no machine.
+"""The bits of a whole Block and of attention, written down: they may change only together with the
+definition, and on no machine.
 
 Everything is made of integers here, because torch's random numbers go through libm.
 """
@@ -8,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from types import SimpleNamespace
 
+import pytest
 import torch
 
 from kernels import reference
@@ -38,25 +40,48 @@ class Numbers:
         return Linear(weight.to(torch.int8), scale.half(), self.floats(out) / 8 if bias else None, width)
 
 
-def test_a_whole_block_has_the_bits_that_it_always_had():
+def digest(values: torch.Tensor, kind: str) -> str:
+    return hashlib.sha256(values.contiguous().numpy().astype(kind).tobytes()).hexdigest()[:16]
+
+
+@pytest.mark.parametrize(
+    ("group", "softcap", "expected_y", "expected_k"),
+    [
+        (32, None, "55b6c589e8c156f8", "f8efd52c0395f3d9"),
+        (64, None, "aad796bd9156aeb3", "67860ae33248f9e8"),  # what native kernels compute
+        (64, 3.5, "b87fc0ef3b89ca96", "67860ae33248f9e8"),
+    ],
+)
+def test_a_whole_block_has_the_bits_that_it_always_had(
+    group: int, softcap: float | None, expected_y: str, expected_k: str
+):
     numbers = Numbers()
-    hidden, inner, shape = 80, 112, BlockShape(4, 2, 24, 1e-5, window=40)
+    hidden, inner, shape = 80, 112, BlockShape(4, 2, 24, 1e-5, window=40, softcap=softcap)
     weights = SimpleNamespace(
         norm1=numbers.floats(hidden),
-        qkv=numbers.linear((4 + 2 + 2) * 24, hidden, 32, True),
-        o=numbers.linear(hidden, 4 * 24, 32, False),
+        qkv=numbers.linear((4 + 2 + 2) * 24, hidden, group, True),
+        o=numbers.linear(hidden, 4 * 24, group, False),
         norm2=numbers.floats(hidden),
-        gate_up=numbers.linear(2 * inner, hidden, 32, True),
-        down=numbers.linear(hidden, inner, 32, True),
+        gate_up=numbers.linear(2 * inner, hidden, group, True),
+        down=numbers.linear(hidden, inner, group, True),
         q_norm=numbers.floats(24),
         k_norm=numbers.floats(24),
     )
     rows = BatchRows.of([SeatRows((2, 0), 0, 45), SeatRows((1,), 0, 3)])
     angle = numbers.floats(48, 12)
     cos, sin = angle / 4, (1 - angle * angle / 16).abs()  # no rotation, but numbers like any others
-    k_pages, v_pages = torch.zeros(2, 3, PAGE_SIZE, 2, 24).half()
+    k_pages, v_pages = torch.zeros(2, 3, 2, PAGE_SIZE, 24).half()
     x = numbers.floats(48, hidden)
     y = reference.block(x, weights, shape, rows, cos, sin, k_pages, v_pages)
     assert torch.isfinite(y).all()
-    assert hashlib.sha256(y.numpy().astype("<f4").tobytes()).hexdigest()[:16] == "281289cab32e3341"
-    assert hashlib.sha256(k_pages.numpy().astype("<f2").tobytes()).hexdigest()[:16] == "85f5c9fe35255789"
+    assert (digest(y, "<f4"), digest(k_pages, "<f2")) == (expected_y, expected_k)
+
+
+@pytest.mark.parametrize(("softcap", "expected"), [(None, "02d3567bb4fc3bd3"), (5.0, "00e4564e3723ce16")])
+def test_attention_has_the_bits_that_it_always_had(softcap: float | None, expected: str):
+    """Seats that decode over several Pages beside one that comes in a Chunk; no window."""
+    numbers = Numbers()
+    seats = [SeatRows((4, 1, 6), 95, 1), SeatRows((0,), 9, 1), SeatRows((3, 5), 25, 20)]
+    k_pages, v_pages = numbers.floats(2, 7, 2, PAGE_SIZE, 24).half()
+    q = numbers.floats(22, 4, 24)
+    assert digest(reference.attention(q, BatchRows.of(seats), k_pages, v_pages, None, softcap), "<f4") == expected

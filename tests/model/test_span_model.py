@@ -12,10 +12,11 @@ from model.config import ModelConfig, read_config
 from model.source import open_source
 from model.span_model import SpanModel
 from model.weights import load_span
-from swarm.errors import BadRequest, WrongModel
+from swarm.errors import BadRequest, UsageError, WrongModel
 from swarm.profile import Profile
 from swarm.span import Span
 from tests.support.checkpoints import make_variant
+from tests.support.panel_kernels import PanelKernels
 
 NUM_PAGES = 40
 VARIANTS = ["llama", "qwen2-window", "qwen3-biases", "llama-dynamic", "llama-odd-sizes"]
@@ -31,6 +32,12 @@ def model_of(directory: Path, variant: str, profile: Profile = "c8", span: Span 
     source = open_source(str(directory), None, None)
     config = read_config(directory, variant)
     return SpanModel.load(source, config, span or config.span, profile, NUM_PAGES)
+
+
+def panel_model_of(directory: Path, variant: str) -> tuple[SpanModel, PanelKernels]:
+    """The model that ``model_of`` has made, computed by an implementation that wants panels."""
+    source, config, twin = open_source(str(directory), None, None), read_config(directory, variant), PanelKernels()
+    return SpanModel.load(source, config, config.span, "c8", NUM_PAGES, kernels=twin), twin
 
 
 def tokens_of(config: ModelConfig, count: int, seed: int = 0) -> list[int]:
@@ -74,6 +81,31 @@ def test_a_seat_alone_equals_the_seat_among_strangers(tmp_path: Path, variant: s
     for whole, first, last in zip(alone, prefill, decode, strict=True):
         assert same_bits(torch.cat([first, last[None]]), whole)
     assert same_bits(model.logits(decode), torch.cat([model.logits(whole[-1:]) for whole in alone]))
+
+
+@pytest.mark.parametrize("variant", ["llama-biases", "llama-tied", "qwen3", "llama-odd-sizes"])
+def test_an_implementation_that_wants_panels_gets_them_and_changes_no_bit(tmp_path: Path, variant: str):
+    model = model_of(tmp_path, variant)
+    packed, twin = panel_model_of(tmp_path, variant)
+    ids = tokens_of(model.config, 40)
+    assert same_bits(packed.logits(run(packed, ids, 40)), model.logits(run(model, ids, 40)))
+    assert len({id(matrix) for matrix in twin.seen}) == 4 * 4 + (1 if model.config.tied else 2)
+    assert packed.arithmetic == "panel-twin"
+
+
+def test_weights_in_rows_are_packed_for_who_wants_panels(tmp_path: Path):
+    model = model_of(tmp_path, "llama-tied")
+    source, config = open_source(str(tmp_path), None, None), model.config
+    packed = SpanModel(config, config.span, load_span(source, config, config.span), "c8", NUM_PAGES, PanelKernels())
+    ids = tokens_of(config, 20)
+    assert same_bits(packed.logits(run(packed, ids, 20)), model.logits(run(model, ids, 20)))
+
+
+def test_profile_f32_is_torchs_whatever_is_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("SHOAL_ISA", "none that exists")
+    assert model_of(tmp_path, "llama", "f32").arithmetic == "torch"
+    with pytest.raises(UsageError, match="none that exists"):
+        model_of(tmp_path, "llama", "c8")
 
 
 def test_where_a_route_cuts_changes_no_bit(tmp_path: Path):
@@ -181,7 +213,7 @@ def test_c8_stays_close_to_f32(tmp_path: Path):
             model.logits(run(model, ids, 60))
             for model in (model_of(directory, variant, profile) for profile in ("f32", "c8"))
         )
-        assert torch.nn.functional.cosine_similarity(exact, rounded).min() > 0.98, variant
+        assert torch.nn.functional.cosine_similarity(exact, rounded).mean() > 0.995, variant
 
 
 def test_weights_and_span_must_agree(tmp_path: Path):
