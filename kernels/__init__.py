@@ -1,29 +1,118 @@
 """The arithmetic of profile c8: one set of signatures, one definition (``reference``), implementations that equal it
 bit by bit.
 
-``select()`` chooses the implementation once, at start. What all of them offer is what ``reference.__all__`` names.
+``select()`` chooses the implementation once, at start; nobody else knows which one runs. The native ones live in a
+compiled extension; a machine without it runs the reference, slowly, and says so.
 """
 
 from __future__ import annotations
 
+import functools
+import logging
 import os
-from types import ModuleType
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from swarm.errors import UsageError
 
-IMPLEMENTATIONS = ("reference",)
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from kernels.types import BatchRows, BlockShape, Quantized
+
+Layout = Literal["rows", "panels"]
+
+VARIABLE = "SHOAL_ISA"
+REFERENCE = "reference"
+
+log = logging.getLogger(__name__)
 
 
-def select(name: str | None = None) -> ModuleType:
-    """The implementation called ``name``, or by the environment's SHOAL_ISA, or the fastest that this machine can run.
+class Kernels(Protocol):
+    """An implementation: ``kernels.reference`` itself, or an object of another. Its functions are documented there.
 
-    Raises UsageError for a name that does not exist.
+    A matrix is a ``types.Linear`` where ``layout`` is "rows", ``panels.Panels`` where it is "panels", and each is Any
+    here; ``weights`` is a Block of such (``types.BlockOperands``). Not safe to call from two threads at once.
     """
-    name = name or os.environ.get("SHOAL_ISA") or IMPLEMENTATIONS[0]
-    if name not in IMPLEMENTATIONS:
-        raise UsageError(
-            f"no implementation of the arithmetic is called {name!r}; SHOAL_ISA can be: {', '.join(IMPLEMENTATIONS)}"
-        )
+
+    @property
+    def name(self) -> str: ...  # "reference", "portable", "avx2", "avx512" or "cuda"
+    @property
+    def layout(self) -> Layout: ...
+
+    def quantize(self, x: Tensor, group: int) -> Quantized: ...
+    def linear(self, x: Quantized, weight: Any) -> Tensor: ...
+    def norm(self, x: Tensor, weight: Tensor, eps: float) -> Tensor: ...
+    def norm_quantize(self, x: Tensor, weight: Tensor, eps: float, group: int) -> Quantized: ...
+    def rope(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor: ...
+    def gated_quantize(self, gate_up: Tensor, group: int) -> Quantized: ...
+    def embedding_rows(self, table: Any, token_ids: Tensor) -> Tensor: ...
+    def write_kv(self, k: Tensor, v: Tensor, rows: BatchRows, k_pages: Tensor, v_pages: Tensor) -> None: ...
+    def attention(
+        self,
+        q: Tensor,
+        rows: BatchRows,
+        k_pages: Tensor,
+        v_pages: Tensor,
+        window: int | None,
+        softcap: float | None = None,
+    ) -> Tensor: ...
+    def block(
+        self,
+        x: Tensor,
+        weights: Any,
+        shape: BlockShape,
+        rows: BatchRows,
+        cos: Tensor,
+        sin: Tensor,
+        k_pages: Tensor,
+        v_pages: Tensor,
+    ) -> Tensor: ...
+
+
+def select(name: str | None = None, threads: int | None = None, environ: Mapping[str, str] = os.environ) -> Kernels:
+    """The implementation called ``name``, or by the environment's SHOAL_ISA, or the fastest that runs here. A native
+    one computes with ``threads`` threads (default: a thread a core); the reference with torch's.
+
+    Raises UsageError, with those that can be had, for a name that does not exist or does not run on this machine.
+    """
+    wanted = name or environ.get(VARIABLE) or None
+    native = _native() if wanted != REFERENCE else None
+    chosen = choose(wanted, () if native is None else native.available())
+    if native is not None and chosen != REFERENCE:
+        return native.open(chosen, threads or len(os.sched_getaffinity(0)))
     from kernels import reference
 
     return reference
+
+
+def choose(wanted: str | None, native: Sequence[str]) -> str:
+    """``wanted``, or the best of ``native`` (best first), or else the reference. Raises UsageError."""
+    can = (*native, REFERENCE)
+    if wanted is None:
+        return can[0]
+    if wanted not in can:
+        missing = "" if native else "; the native kernels are not installed"
+        raise UsageError(f"{VARIABLE} {wanted!r} cannot be had here, expected one of: {', '.join(can)}{missing}")
+    return wanted
+
+
+class _Native(NamedTuple):
+    available: Callable[[], tuple[str, ...]]  # best first
+    open: Callable[[str, int], Kernels]
+
+
+@functools.cache
+def _native() -> _Native | None:
+    """What ``kernels.native`` offers, or None without its extension, which is then said once."""
+    try:
+        from kernels.native import available
+        from kernels.native import open as open_native
+    except ImportError as error:
+        log.warning(
+            "the native kernels are not installed (%s): computing with the reference, which is exact but many times "
+            "slower; install a C++20 compiler and then shoal again (pip install .)",
+            " ".join(str(error).split()),
+        )
+        return None
+    return _Native(available, open_native)
