@@ -29,6 +29,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dht.bare import import_bare
 from dht.daemon import Daemon, first_port
 from dht.directory import RecordDirectory, Stored
 from dht.doors import KNOCK_EVERY_S, LONELY_KNOCK_S, Door, Doors
@@ -39,6 +40,7 @@ from swarm.errors import SwarmError, SwarmUnreachable, UsageError
 
 with warnings.catch_warnings():  # hivemind imports what torch and importlib are about to drop
     warnings.simplefilter("ignore")
+    import_bare("hivemind")
     from hivemind.dht.node import DHTNode
     from hivemind.dht.protocol import ValidationError
     from hivemind.dht.routing import DHTID

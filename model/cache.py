@@ -2,17 +2,18 @@
 checkpoint again.
 
 One safetensors file a Block and one an End, so that Spans that overlap share them. A file is named by what it holds:
-the model's fingerprint, the identity of the files it was made from, the group size, the code that rounds (its digest: a
-change of ``quantize`` is a change of the key) and the part.
+the model's fingerprint, the identity of the files it was made from, the group size, the layout of the matrices, the
+code that rounds and packs (its digest: a change of ``quantize`` is a change of the key) and the part.
 
 The identity (``Source.identity``) is there because a fingerprint only samples: a checkpoint edited where no sample is
 taken would be served the weights of the original. Content hashes are known of files on the Hub; local ones are told
 apart by size, time of change and inode, since hashing 140 GB takes longer than quantising them. So two copies of one
 model, or a new clone of it, have two caches: disk space and one more run of quantising against weights that are wrong.
 
-A file carries a SHA-256 of key, table and data, checked at every load; a file that fails is reported and
-made again. Files are written aside, synced and renamed, so two Peers may start at once and a crash leaves nothing but a
-temporary file, which a later start removes.
+A file carries a SHA-256 of key, table and data, checked at every load; a file that fails is reported and made again.
+The check reads what computing would read first anyway, and leaves it mapped: pages of the file, which all Peers of this
+machine share, and no copy. Files are written aside, synced and renamed, so two Peers may start at once and a crash
+leaves nothing but a temporary file, which a later start removes.
 
 A cache is a convenience: whatever is wrong with its directory is logged, and the Peer goes on without.
 """
@@ -31,6 +32,7 @@ from pathlib import Path
 
 import torch
 
+from kernels import Layout, panels
 from kernels.types import GROUP
 from model import quantize
 from model.safetensors_header import LENGTH_BYTES, build_header, header_length, parse_header
@@ -39,20 +41,24 @@ from swarm.errors import CorruptCheckpoint
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1
+FORMAT = 2
 ABANDONED_S = 600.0  # a temporary file that nobody has written to for so long
 SUPERSEDED_S = 7 * 86400.0  # what other code or another copy of the same model made, unused for so long
-_NAMES = {torch.int8: "I8", torch.float16: "F16", torch.float32: "F32"}
+_NAMES = {torch.uint8: "U8", torch.int8: "I8", torch.float16: "F16", torch.float32: "F32"}
 _DTYPES = {name: dtype for dtype, name in _NAMES.items()}
 
 
 class Cache:
-    """The parts of one model. ``fingerprint`` is the model's, ``identity`` that of the bytes it is read from."""
+    """The parts of one model. ``fingerprint`` is the model's, ``identity`` that of the bytes it is read from. ``load``
+    may be called from several threads at once.
+    """
 
-    def __init__(self, directory: Path, fingerprint: str, identity: str):
-        maker = hashlib.sha256(Path(quantize.__file__).read_bytes()).hexdigest()[:12]
+    def __init__(self, directory: Path, fingerprint: str, identity: str, layout: Layout = "rows"):
+        makers = [quantize.__file__, *([panels.__file__] if layout == "panels" else [])]
+        maker = hashlib.sha256(b"".join(Path(file).read_bytes() for file in makers)).hexdigest()[:12]
+        copy = hashlib.sha256(identity.encode()).hexdigest()[:16]
         self.fingerprint = fingerprint
-        self.key = f"{fingerprint}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}-c8-g{GROUP}-v{FORMAT}-{maker}"
+        self.key = f"{fingerprint}-{copy}-c8-g{GROUP}-{layout}-v{FORMAT}-{maker}"
         self.directory = directory / self.key
         self._complained = False
 
@@ -74,10 +80,10 @@ class Cache:
             os.utime(self.directory)  # in use: not superseded
         return tensors
 
-    def store(self, part: str, tensors: Mapping[str, torch.Tensor]) -> None:
-        """Writes the part; a failure is logged once and does no harm."""
+    def store(self, part: str, tensors: Mapping[str, torch.Tensor]) -> bool:
+        """Writes the part and says whether it is there; a failure is logged once and does no harm."""
         if self._complained:
-            return
+            return False
         temporary = self.directory / f".{part}.{os.getpid()}-{secrets.token_hex(4)}.tmp"
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
@@ -86,11 +92,13 @@ class Cache:
             self._write(temporary, part, tensors)
             temporary.replace(self.path(part))
             _sync_directory(self.directory)
+            return True
         except OSError as error:
             self._complained = True
             log.warning("cannot write the cache %s (%s); going on without", self.directory, error.strerror or error)
             with suppress(OSError):
                 temporary.unlink(missing_ok=True)
+            return False
 
     def _checked(self, part: str, path: Path, size: int) -> dict[str, torch.Tensor]:
         data = map_file(path, 0, size)

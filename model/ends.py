@@ -5,19 +5,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from types import ModuleType
 
 import torch
 from torch import Tensor
 
-from kernels.types import Linear
+from kernels import Kernels
 from model.block import float_linear, float_norm
 from model.parameters import AnyLinear, FloatLinear
 from swarm.errors import BadRequest
 
 
 class Embedding:
-    def __init__(self, table: AnyLinear, kernels: ModuleType):
+    def __init__(self, table: AnyLinear, kernels: Kernels):
         self._table, self._kernels = table, kernels
 
     def rows(self, token_ids: Sequence[int]) -> Tensor:
@@ -35,12 +34,12 @@ class Embedding:
 class Head:
     """Final norm and LM head."""
 
-    def __init__(self, norm: Tensor, matrix: AnyLinear, eps: float, kernels: ModuleType):
+    def __init__(self, norm: Tensor, matrix: AnyLinear, eps: float, kernels: Kernels):
         self._norm, self._matrix, self._eps, self._kernels = norm, matrix, eps, kernels
 
     def logits(self, x: Tensor) -> Tensor:
         """[rows, hidden] f32 -> [rows, vocab] f32."""
-        if isinstance(self._matrix, Linear):
-            quantized = self._kernels.norm_quantize(x, self._norm, self._eps, self._matrix.group)
-            return self._kernels.linear(quantized, self._matrix)
-        return float_linear(float_norm(x, self._norm, self._eps), self._matrix)
+        if isinstance(self._matrix, FloatLinear):
+            return float_linear(float_norm(x, self._norm, self._eps), self._matrix)
+        quantized = self._kernels.norm_quantize(x, self._norm, self._eps, self._matrix.group)
+        return self._kernels.linear(quantized, self._matrix)

@@ -1,19 +1,22 @@
 """What a Span is made of once it is in memory: the operands of its Blocks and Ends. Knows no file, no dtype of a
 checkpoint, no arithmetic.
 
-A matrix is a ``kernels.types.Linear`` in profile c8 and a ``FloatLinear`` in profile f32; everything else is FP32 in
-both. ``quantize`` makes these from a checkpoint's tensors, ``weights`` fetches the tensors, ``cache`` keeps the result
-on disk.
+A matrix of profile c8 is a ``kernels.types.Linear``, or ``kernels.panels.Panels`` where the implementation of the
+arithmetic wants those; one of profile f32 is a ``FloatLinear``. Everything else is FP32 in both. ``quantize`` makes
+these from a checkpoint's tensors, ``weights`` fetches the tensors, ``cache`` keeps the result on disk.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
+from kernels import Layout
+from kernels.panels import Panels, pack
 from kernels.types import Linear
 
 
@@ -33,7 +36,7 @@ class FloatLinear:
         return self.weight.shape[0]
 
 
-AnyLinear = Linear | FloatLinear
+AnyLinear = Linear | Panels | FloatLinear
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,10 +79,31 @@ class SpanWeights:
         return sum(found.values())
 
 
+Part = TypeVar("Part", BlockWeights, EndsWeights)
+
+
+def in_layout(part: Part, layout: Layout) -> Part:
+    """The part with its INT8 matrices as ``layout`` has them; one that is shared stays shared.
+
+    Matrix by matrix: where nobody else holds the part, each is freed once it is packed, so that no more than one is in
+    memory twice.
+    """
+    if layout == "rows":
+        return part
+    kind, values = type(part), dict(vars(part))
+    del part
+    for name in list(values):
+        if not isinstance(values[name], Linear):
+            continue
+        shared = [other for other in values if values[other] is values[name]]
+        values.update(dict.fromkeys(shared, pack(values[name])))
+    return kind(**values)
+
+
 def tensors(part: BlockWeights | EndsWeights) -> Iterator[Tensor]:
     """Every tensor of a Block or of the Ends, in the order of the fields."""
     for value in vars(part).values():
         if isinstance(value, torch.Tensor):
             yield value
-        elif isinstance(value, Linear | FloatLinear):
+        elif isinstance(value, AnyLinear):
             yield from (inner for inner in vars(value).values() if isinstance(inner, torch.Tensor))

@@ -12,13 +12,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-import kernels
+from kernels import REFERENCE, Kernels, select
 from kernels.types import BatchRows, SeatRows
 from model.block import Block
 from model.config import ModelConfig
 from model.ends import Embedding, Head
 from model.kv import KVCache, kv_bytes_per_token
-from model.parameters import SpanWeights
+from model.parameters import SpanWeights, in_layout
 from model.rope import RopeTable
 from model.source import Source
 from model.weights import load_span
@@ -30,18 +30,28 @@ from swarm.span import Span
 class SpanModel:
     """Not safe to call from two threads at once: the KV is written in place."""
 
-    def __init__(self, config: ModelConfig, span: Span, weights: SpanWeights, profile: Profile, num_pages: int):
+    def __init__(
+        self,
+        config: ModelConfig,
+        span: Span,
+        weights: SpanWeights,
+        profile: Profile,
+        num_pages: int,
+        kernels: Kernels | None = None,
+    ):
+        """``kernels`` computes profile c8; None: what ``kernels.select`` chooses. Profile f32 is torch's alone."""
         assert len(weights.blocks) == len(span), f"{len(weights.blocks)} Blocks' weights for span {span}"
-        chosen = kernels.select()
+        chosen = kernels or select(None if profile == "c8" else REFERENCE)
         self.config, self.span = config, span
         self.profile: Profile = profile
+        self.arithmetic = chosen.name if profile == "c8" else "torch"
         self.kv = KVCache(config, span, num_pages, profile)
         self._rope = RopeTable(config)
         self._blocks = {
-            index: Block(config, index, block, profile, chosen)
+            index: Block(config, index, in_layout(block, chosen.layout), profile, chosen)
             for index, block in zip(span, weights.blocks, strict=True)
         }
-        ends = weights.ends
+        ends = in_layout(weights.ends, chosen.layout)
         self._embedding = Embedding(ends.embedding, chosen) if ends.embedding is not None else None
         self._head = None
         if ends.norm is not None and ends.head is not None:
@@ -57,9 +67,17 @@ class SpanModel:
         num_pages: int,
         cache_dir: Path | None = None,
         progress: Callable[[int, int], None] | None = None,
+        threads: int | None = None,
+        kernels: Kernels | None = None,
     ) -> SpanModel:
-        """Read the Span's tensors (or the cache's) and make a model of them. Raises ModelError."""
-        return cls(config, span, load_span(source, config, span, profile, cache_dir, progress), profile, num_pages)
+        """Read the Span's tensors (or the cache's) and make a model of them, which computes with ``threads`` threads
+        (None: one a core). Raises ModelError, UsageError.
+        """
+        if profile == "c8" and kernels is None:
+            kernels = select(threads=threads)
+        layout = "rows" if kernels is None else kernels.layout
+        weights = load_span(source, config, span, profile, cache_dir, progress, layout, threads or 1)
+        return cls(config, span, weights, profile, num_pages, kernels)
 
     @torch.inference_mode()
     def run(self, span: Span, x: Tensor, seats: Sequence[SeatRows], bf16_wire: Sequence[bool] | None = None) -> Tensor:

@@ -1,26 +1,29 @@
-"""From a checkpoint to the operands of one Span, tensor by tensor: from the cache where it has them, otherwise read and
-quantised.
+"""From a checkpoint to the operands of one Span, tensor by tensor: from the cache where it has them, otherwise read,
+quantised and packed.
 
 Nothing but the Span's own tensors is read: those of its Blocks, the embedding where it starts at Block 0, final norm
-and Head where it ends with the last. Besides the result, no more than the tensor at hand is in memory.
+and Head where it ends with the last. Besides the result, no more than the tensor at hand is in memory: first as the
+checkpoint has it, then, where the arithmetic wants panels, in its other form.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import fields
 from pathlib import Path
-from typing import TypeVar
 
 import torch
 from torch import Tensor
 
+from kernels import Layout
+from kernels.panels import Panels
 from kernels.types import Linear
 from model.cache import Cache
 from model.config import ModelConfig
 from model.fingerprint import fingerprint
 from model.layout import EMBEDDING, FINAL_NORM, block_prefix, block_tensors, check_tensors, head_tensor
-from model.parameters import BlockWeights, EndsWeights, SpanWeights
+from model.parameters import BlockWeights, EndsWeights, Part, SpanWeights, in_layout
 from model.quantize import float_block, float_ends, quantize_block, quantize_ends
 from model.source import Source
 from swarm.errors import CorruptCheckpoint, UsageError
@@ -30,7 +33,6 @@ from swarm.span import Span
 Progress = Callable[[int, int], None]
 """Hears (bytes done, bytes in all) of the Span's checkpoint bytes."""
 
-Part = TypeVar("Part", BlockWeights, EndsWeights)
 _SLICE = 1 << 20  # numbers looked at together
 
 
@@ -41,9 +43,11 @@ def load_span(
     profile: Profile = "c8",
     cache_dir: str | Path | None = None,
     progress: Progress | None = None,
+    layout: Layout = "rows",
+    threads: int = 1,
 ) -> SpanWeights:
-    """The weights of ``span`` and of the Ends that touch it. Profile c8 is cached under ``cache_dir``, None for
-    nowhere.
+    """The weights of ``span`` and of the Ends that touch it, in profile c8 as ``layout`` has them. Profile c8 is cached
+    under ``cache_dir``, None for nowhere; files of the cache are checked by ``threads`` threads.
 
     Raises UsageError for a Span that the model does not have, CorruptCheckpoint for tensors that are missing, of the
     wrong shape, hold NaN or change meanwhile, UnsupportedModel for dtypes other than bf16, f16 and f32, ModelError when
@@ -56,8 +60,12 @@ def load_span(
     check_tensors(source, config)
     cache = None
     if cache_dir is not None and profile == "c8":
-        cache = Cache(Path(cache_dir), fingerprint(source, config), source.identity)
-    return _Loader(source, config, span, profile, cache, progress).load()
+        cache = Cache(Path(cache_dir), fingerprint(source, config), source.identity, layout)
+    with ThreadPoolExecutor(threads, thread_name_prefix="shoal-cache") as pool:
+        try:
+            return _Loader(source, config, span, profile, layout, cache, pool, progress).load()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def span_tensors(config: ModelConfig, span: Span) -> list[str]:
@@ -78,11 +86,17 @@ class _Loader:
         config: ModelConfig,
         span: Span,
         profile: Profile,
+        layout: Layout,  # of INT8 matrices; profile f32 has none
         cache: Cache | None,
+        pool: ThreadPoolExecutor,
         progress: Progress | None,
     ):
-        self.source, self.config, self.span, self.profile, self.cache = source, config, span, profile, cache
-        self.progress = progress
+        self.source, self.config, self.span, self.profile = source, config, span, profile
+        self.layout: Layout = layout
+        self.cache, self.progress = cache, progress
+        self.cached: dict[str, Future[Mapping[str, Tensor] | None]] = {}  # under way, ahead of their turn
+        if cache is not None:
+            self.cached = {part: pool.submit(cache.load, part) for part in self._parts()}
         self.total = sum(source.tensors[name].nbytes for name in span_tensors(config, span))
         self.done = 0
 
@@ -91,11 +105,17 @@ class _Loader:
         ends = self._ends()  # the largest tensors first, while nothing else is in memory
         return SpanWeights(tuple(self._block(block) for block in self.span), ends)
 
+    def _parts(self) -> list[str]:
+        """The names of all cached units, in the order in which they are wanted."""
+        first, last = self.span.start == 0, self.span.end == self.config.num_blocks
+        ends = ["head"] * last + ["embedding"] * (first and not (self.config.tied and last))
+        return [*ends, *map(_block_name, self.span)]
+
     def _block(self, block: int) -> BlockWeights:
         prefix = block_prefix(block)
         make = quantize_block if self.profile == "c8" else float_block
         return self._part(
-            f"block-{block:04d}",
+            _block_name(block),
             list(block_tensors(self.config, block)),
             lambda: make(lambda name: self._read(prefix + name), self.config),
             lambda tensors: _block_of(tensors, self.config),
@@ -125,14 +145,15 @@ class _Loader:
     ) -> Part:
         """One cached unit: a Block or an End."""
         after = self.done + sum(self.source.tensors[name].nbytes for name in names)
-        cached = self.cache.load(part) if self.cache is not None else None
+        cached = self.cached.pop(part).result() if part in self.cached else None
         if cached is not None:
             made = restore(cached)
         else:
-            made = make()
+            made = in_layout(make(), self.layout)
             self.source.check_unchanged(names)  # or it is of two checkpoints, and none that the cache could name
-            if self.cache is not None:
-                self.cache.store(part, _tensors_of(made))
+            if self.cache is not None and self.cache.store(part, _tensors_of(made)):
+                mapped = self.cache.load(part)  # a first start then has the memory that later ones have
+                made = made if mapped is None else restore(mapped)
         self._advance(after - self.done)
         return made
 
@@ -149,42 +170,54 @@ class _Loader:
             self.progress(self.done, self.total)
 
 
+def _block_name(block: int) -> str:
+    return f"block-{block:04d}"
+
+
 def _tensors_of(part: BlockWeights | EndsWeights) -> dict[str, Tensor]:
-    """A part as named tensors, for the cache: ``"qkv.weight"``, ``"qkv.scale"``, ``"norm1"``, …"""
+    """A part as named tensors, for the cache: ``"norm1"``, ``"qkv.panels"`` (or ``"qkv.weight"``, ``"qkv.scale"``) …"""
     tensors: dict[str, Tensor] = {}
     for field in fields(part):
         value = getattr(part, field.name)
         if isinstance(value, Tensor):
             tensors[field.name] = value
-        elif isinstance(value, Linear):
-            tensors |= {f"{field.name}.weight": value.weight, f"{field.name}.scale": value.scale}
+        elif isinstance(value, Linear | Panels):
+            named = (
+                {"weight": value.weight, "scale": value.scale} if isinstance(value, Linear) else {"panels": value.data}
+            )
             if value.bias is not None:
-                tensors[f"{field.name}.bias"] = value.bias
+                named["bias"] = value.bias
+            tensors |= {f"{field.name}.{name}": tensor for name, tensor in named.items()}
     return tensors
 
 
 def _block_of(tensors: Mapping[str, Tensor], config: ModelConfig) -> BlockWeights:
+    hidden, inner = config.hidden_size, config.intermediate_size
     return BlockWeights(
         norm1=tensors["norm1"],
-        qkv=_linear_of(tensors, "qkv", config.hidden_size),
-        o=_linear_of(tensors, "o", config.q_size),
+        qkv=_linear_of(tensors, "qkv", config.q_size + 2 * config.kv_size, hidden),
+        o=_linear_of(tensors, "o", hidden, config.q_size),
         norm2=tensors["norm2"],
-        gate_up=_linear_of(tensors, "gate_up", config.hidden_size),
-        down=_linear_of(tensors, "down", config.intermediate_size),
+        gate_up=_linear_of(tensors, "gate_up", 2 * inner, hidden),
+        down=_linear_of(tensors, "down", hidden, inner),
         q_norm=tensors.get("q_norm"),
         k_norm=tensors.get("k_norm"),
     )
 
 
 def _ends_of(tensors: Mapping[str, Tensor], config: ModelConfig) -> EndsWeights:
-    def linear(name: str) -> Linear | None:
-        return _linear_of(tensors, name, config.hidden_size) if f"{name}.weight" in tensors else None
+    def linear(name: str) -> Linear | Panels | None:
+        there = f"{name}.weight" in tensors or f"{name}.panels" in tensors
+        return _linear_of(tensors, name, config.vocab_size, config.hidden_size) if there else None
 
     return EndsWeights(linear("embedding"), tensors.get("norm"), linear("head"))
 
 
-def _linear_of(tensors: Mapping[str, Tensor], name: str, in_features: int) -> Linear:
-    return Linear(tensors[f"{name}.weight"], tensors[f"{name}.scale"], tensors.get(f"{name}.bias"), in_features)
+def _linear_of(tensors: Mapping[str, Tensor], name: str, out_features: int, in_features: int) -> Linear | Panels:
+    bias, panels = tensors.get(f"{name}.bias"), tensors.get(f"{name}.panels")
+    if panels is not None:
+        return Panels(panels, bias, out_features, in_features)
+    return Linear(tensors[f"{name}.weight"], tensors[f"{name}.scale"], bias, in_features)
 
 
 def _finite(tensor: Tensor) -> bool:

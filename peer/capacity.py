@@ -12,7 +12,7 @@ from swarm.span import Span
 
 ASSUMED_FREE_BYTES = 4 << 30  # where the system does not say
 
-_WEIGHT_BYTES: dict[Profile, float] = {"c8": 1.07, "f32": 4.0}  # c8: one byte and its share of the scales
+_WEIGHT_BYTES: dict[Profile, float] = {"c8": 1.03125, "f32": 4.0}  # c8: a byte, and two for 64
 
 
 def free_bytes(meminfo: Path = Path("/proc/meminfo"), cgroup: Path = Path("/sys/fs/cgroup")) -> int:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import ctypes
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import structlog
+
 from model.assets import Asset, check_tokenizer, read_assets
-from model.config import ModelConfig, read_config
+from model.config import ModelConfig
+from model.config_cache import known_config
 from peer.config import PeerConfig
 from swarm.errors import ShoalError
 from swarm.peerinfo import ModelRef
@@ -20,6 +24,8 @@ if TYPE_CHECKING:
     from peer.runner import Runner
 
 Progress = Callable[[int, int], None]  # done, total
+
+log = structlog.get_logger("peer.loading")
 
 
 class Abandoned(ShoalError):
@@ -51,7 +57,7 @@ def open_checkpoint(config: PeerConfig) -> Checkpoint:
     from model.source import DEFAULT_MODEL, open_source
 
     source = open_source(config.model or DEFAULT_MODEL, config.revision, config.cache)
-    model_config = read_config(source.directory, source.name)
+    model_config = known_config(source.directory, source.name, config.cache)
     ref = ModelRef(model_config.name, fingerprint(source, model_config), model_config.num_blocks)
     assets = read_assets(source.directory)
     check_tokenizer(assets, source.name)
@@ -71,6 +77,14 @@ def load(
         progress(done, total)
 
     model = SpanModel.load(
-        checkpoint.source, checkpoint.config, span, config.profile, num_pages, config.cache, advanced
+        checkpoint.source, checkpoint.config, span, config.profile, num_pages, config.cache, advanced, config.threads
     )
+    _return_memory()
+    log.info("arithmetic", profile=config.profile, isa=model.arithmetic, threads=config.threads)
     return Runner(model)
+
+
+def _return_memory() -> None:
+    """What quantising took and freed goes back to the system, where the C library keeps it otherwise (glibc)."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)

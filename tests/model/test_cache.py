@@ -18,6 +18,7 @@ def tensors(seed: int = 0) -> dict[str, torch.Tensor]:
     return {
         "qkv.weight": torch.randint(-127, 128, (48, 128), generator=generator, dtype=torch.int8),
         "qkv.scale": torch.rand(48, 2, generator=generator).half(),
+        "o.panels": torch.randint(0, 256, (1, 2, 4224), generator=generator, dtype=torch.uint8),
         "norm1": torch.randn(33, generator=generator),
     }
 
@@ -61,7 +62,7 @@ def test_tensors_are_mapped_not_copied_and_aligned(cache):
     assert loaded is not None
     if Path("/proc/self/maps").exists():
         assert str(cache.path("head")) in Path("/proc/self/maps").read_text()
-    assert loaded["qkv.weight"].data_ptr() % 64 == 0
+    assert loaded["qkv.weight"].data_ptr() % 64 == 0 and loaded["o.panels"].data_ptr() % 64 == 0
 
 
 def test_changing_a_loaded_tensor_leaves_the_file_alone(cache):
@@ -108,6 +109,14 @@ def test_a_file_of_another_part_or_model_is_not_taken(cache, tmp_path, caplog):
     assert Cache(tmp_path, "f" * 32, "bytes").load("block-0002") is None
     cache.store("block-0002", tensors())
     assert Cache(tmp_path, FINGERPRINT, "other bytes").load("block-0002") is None
+
+
+def test_a_file_of_another_layout_is_not_taken(cache, tmp_path):
+    cache.store("block-0001", tensors())
+    panels = Cache(tmp_path, FINGERPRINT, "bytes", "panels")
+    assert panels.load("block-0001") is None
+    panels.store("block-0001", tensors(1))
+    assert same(panels.load("block-0001"), tensors(1)) and same(cache.load("block-0001"), tensors())
 
 
 def test_half_written_files_are_ignored_and_removed_when_abandoned(cache):

@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import weakref
+
+import pytest
 import torch
 
+from kernels.panels import Panels, pack, unpack
 from kernels.types import Linear
-from model.parameters import BlockWeights, EndsWeights, FloatLinear, SpanWeights, tensors
+from model.parameters import BlockWeights, EndsWeights, FloatLinear, SpanWeights, in_layout, tensors
 from model.quantize import quantize
 
 
@@ -33,3 +37,40 @@ def test_shared_memory_counts_once():
     alone = SpanWeights((), EndsWeights(embedding=table)).nbytes
     assert alone == 10 * 64 + 10 * 2
     assert SpanWeights((), EndsWeights(embedding=table, norm=torch.ones(64), head=table)).nbytes == alone + 64 * 4
+
+
+def test_panels_take_the_place_of_int8_matrices_and_of_nothing_else():
+    part = block()
+    packed = in_layout(part, "panels")
+    assert isinstance(packed.qkv, Panels) and isinstance(part.qkv, Linear)
+    assert unpack(packed.qkv).weight.equal(part.qkv.weight)
+    assert packed.down is part.down and packed.norm1 is part.norm1
+    assert in_layout(part, "rows") is part
+    assert in_layout(packed, "panels").qkv is packed.qkv
+    assert [tensor.dtype for tensor in tensors(packed)][:3] == [torch.float32, torch.uint8, torch.float32]
+
+
+def test_a_matrix_that_is_shared_is_packed_once():
+    table = quantize(torch.ones(10, 64), group=64)
+    ends = in_layout(EndsWeights(embedding=table, norm=torch.ones(64), head=table), "panels")
+    assert ends.head is ends.embedding
+    assert SpanWeights((), ends).nbytes == 64 * 64 + 128 + 64 * 4
+
+
+def test_a_matrix_that_nobody_else_holds_is_freed_before_the_next_is_packed(monkeypatch: pytest.MonkeyPatch):
+    freed: list[int] = []
+    freed_before: list[int] = []
+
+    def counting_pack(matrix: Linear) -> Panels:
+        freed_before.append(len(freed))
+        return pack(matrix)
+
+    def made() -> EndsWeights:
+        matrices = [quantize(torch.ones(10, 64), group=64) for _ in range(2)]
+        for index, matrix in enumerate(matrices):
+            weakref.finalize(matrix.weight, freed.append, index)
+        return EndsWeights(embedding=matrices[0], head=matrices[1])
+
+    monkeypatch.setattr("model.parameters.pack", counting_pack)
+    ends = in_layout(made(), "panels")
+    assert freed_before == [0, 1] and freed == [0, 1] and isinstance(ends.head, Panels)

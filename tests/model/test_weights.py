@@ -5,6 +5,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from kernels.panels import Panels, pack
 from kernels.types import Linear
 from model.config import read_config
 from model.fingerprint import fingerprint
@@ -99,6 +100,52 @@ def test_profile_c8_is_quantised_and_comes_back_from_the_cache_bit_by_bit(made, 
     assert same(fresh, cached)
     assert isinstance(cached.blocks[0].down, Linear) and cached.blocks[0].down.in_features == config.intermediate_size
     assert (cached.ends.head is cached.ends.embedding) == config.tied
+
+
+@pytest.mark.parametrize("variant", ["llama", "llama-tied", "llama-biases", "llama-odd-sizes", "qwen3"])
+def test_panels_hold_the_same_and_come_back_from_the_cache_bit_by_bit(made, variant, tmp_path):
+    source, config = opened(made(variant))
+    rows = load_span(source, config, ALL, "c8")
+    fresh = load_span(source, config, ALL, "c8", tmp_path, layout="panels")
+    before = source.bytes_read
+    cached = load_span(source, config, ALL, "c8", tmp_path, layout="panels", threads=3)
+    assert source.bytes_read == before, "all of it is cached"
+    assert same(fresh, cached)
+    for one, other in zip(parts(rows), parts(cached), strict=True):
+        for name, value in vars(one).items():
+            packed = getattr(other, name)
+            if isinstance(value, Linear):
+                assert isinstance(packed, Panels) and packed.data.data_ptr() % 64 == 0
+                assert packed.data.equal(pack(value).data)
+                assert (packed.out_features, packed.in_features) == (value.out_features, value.in_features)
+                assert (packed.bias is None) == (value.bias is None)
+                assert packed.bias is None or value.bias is None or packed.bias.equal(value.bias)
+            else:
+                assert (packed is None and value is None) or packed.equal(value)
+    assert (cached.ends.head is cached.ends.embedding) == config.tied
+
+
+def test_each_layout_has_files_of_its_own(made, tmp_path):
+    source, config = opened(made("llama"))
+    rows = load_span(source, config, ALL, "c8", tmp_path)
+    load_span(source, config, ALL, "c8", tmp_path, layout="panels")
+    assert len(list(tmp_path.iterdir())) == 2
+    before = source.bytes_read
+    assert same(load_span(source, config, ALL, "c8", tmp_path), rows) and source.bytes_read == before
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="asks Linux what is mapped")
+@pytest.mark.parametrize("layout", ["rows", "panels"])
+def test_a_first_start_keeps_the_files_that_it_wrote_mapped_like_a_later_one(made, tmp_path, layout):
+    source, config = opened(made("llama"))
+    weights = load_span(source, config, ALL, "c8", tmp_path, layout=layout)
+    mapped = Path("/proc/self/maps").read_text()
+    assert len(weights.blocks) == 4 and all(str(path) in mapped for path in tmp_path.rglob("*.safetensors"))
+
+
+def test_profile_f32_is_never_packed(made):
+    source, config = opened(made("llama"))
+    assert isinstance(load_span(source, config, ALL, "f32", layout="panels").blocks[0].qkv, FloatLinear)
 
 
 @pytest.mark.parametrize("variant", ["llama", "llama-tied"])
@@ -204,7 +251,8 @@ def test_a_checkpoint_that_changes_while_it_is_read_is_refused_and_not_cached(tm
 
 def test_a_damaged_cache_is_made_again(made, tmp_path, caplog):
     source, config = opened(made("llama"))
-    fresh = load_span(source, config, ALL, "c8", tmp_path)
+    fresh = load_span(source, config, ALL)  # not of the files that are about to be damaged
+    load_span(source, config, ALL, "c8", tmp_path)
     files = sorted(tmp_path.rglob("*.safetensors"))
     assert [path.stem for path in files] == [
         "block-0000",
