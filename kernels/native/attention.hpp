@@ -30,21 +30,37 @@ SHOAL_INLINE void page_to_floats(const uint16_t* page, int tokens, int head_dim,
 }
 
 // The dot products of two queries with sixteen keys: lane t of ``a`` is lane_sum(q * k[t]), of ``b`` lane_sum(r * k[t]).
-// kVectors 0: as many as ``vectors``.
-template <int kVectors>
 SHOAL_INLINE void scores(const float* q, const float* r, const float* k, int vectors, f32x16& a, f32x16& b) {
-  const int count = kVectors ? kVectors : vectors;
   const auto lanes_of = [&](int token, f32x16& x, f32x16& y) __attribute__((always_inline)) {
-    const float* key = k + token * 16 * count;
+    const float* key = k + token * 16 * vectors;
     f32x16 channels = in_register(load(key));
     x = load(q) * channels;
     y = load(r) * channels;
-#pragma GCC unroll 8
-    for (int i = 1; i < count; ++i) {
+    for (int i = 1; i < vectors; ++i) {
       channels = in_register(load(key + 16 * i));
       x = x + load(q + 16 * i) * channels;
       y = y + load(r + 16 * i) * channels;
     }
+  };
+  trees<0, 16>(lanes_of, a, b);
+  a = a + 0.0f;
+  b = b + 0.0f;
+}
+
+// The same for 64 channels, both queries in registers.
+SHOAL_INLINE void scores_of_64(const float* q, const float* r, const float* k, f32x16& a, f32x16& b) {
+  const f32x16 q0 = in_register(load(q)), q1 = in_register(load(q + 16));
+  const f32x16 q2 = in_register(load(q + 32)), q3 = in_register(load(q + 48));
+  const f32x16 r0 = in_register(load(r)), r1 = in_register(load(r + 16));
+  const f32x16 r2 = in_register(load(r + 32)), r3 = in_register(load(r + 48));
+  const auto lanes_of = [&](int token, f32x16& x, f32x16& y) __attribute__((always_inline)) {
+    const float* key = k + token * 64;
+    const f32x16 k0 = in_register(load(key)), k1 = in_register(load(key + 16));
+    x = q0 * k0 + q1 * k1;
+    y = r0 * k0 + r1 * k1;
+    const f32x16 k2 = in_register(load(key + 32)), k3 = in_register(load(key + 48));
+    x = in_register(x + q2 * k2 + q3 * k3);
+    y = in_register(y + r2 * k2 + r3 * k3);
   };
   trees<0, 16>(lanes_of, a, b);
   a = a + 0.0f;
@@ -94,13 +110,9 @@ SHOAL_INLINE void score(const Queries& mine, int index, const float* keys, int s
   for (int half = 0; half < 2; ++half) {
     const float* k = keys + half * 16 * stride;
     if (vectors == 4) {
-      scores<4>(q, r, k, 4, s[half], s[2 + half]);
-    } else if (vectors == 8) {
-      scores<8>(q, r, k, 8, s[half], s[2 + half]);
-    } else if (vectors == 2) {
-      scores<2>(q, r, k, 2, s[half], s[2 + half]);
+      scores_of_64(q, r, k, s[half], s[2 + half]);
     } else {
-      scores<0>(q, r, k, vectors, s[half], s[2 + half]);
+      scores(q, r, k, vectors, s[half], s[2 + half]);
     }
   }
 }

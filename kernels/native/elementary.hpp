@@ -23,31 +23,34 @@ SHOAL_INLINE float tree(f32x16 v) {
 #endif
 }
 
-// One level of sixteen trees at once: ``a`` and ``b`` hold kWidth / 2 vectors each, folded to 32 / kWidth lanes a vector.
+// One level of sixteen trees at once: ``a`` and ``b`` each hold kWidth / 2 vectors that are folded to 32 / kWidth lanes.
+// What b's lanes are added to moves into b's places, and the other way about: one shuffle and one blend, where
+// taking both halves of both would be two shuffles, which are dearer.
 template <int kWidth>
 SHOAL_INLINE f32x16 fold_lanes(f32x16 a, f32x16 b) {
   if constexpr (kWidth == 2) {
-    return __builtin_shufflevector(a, b, 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23) +
-           __builtin_shufflevector(a, b, 8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31);
+    return __builtin_shufflevector(a, b, 0, 1, 2, 3, 4, 5, 6, 7, 24, 25, 26, 27, 28, 29, 30, 31) +
+           __builtin_shufflevector(a, b, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23);
   } else if constexpr (kWidth == 4) {
-    return __builtin_shufflevector(a, b, 0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27) +
-           __builtin_shufflevector(a, b, 4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28, 29, 30, 31);
+    return __builtin_shufflevector(a, b, 0, 1, 2, 3, 20, 21, 22, 23, 8, 9, 10, 11, 28, 29, 30, 31) +
+           __builtin_shufflevector(a, b, 4, 5, 6, 7, 16, 17, 18, 19, 12, 13, 14, 15, 24, 25, 26, 27);
   } else if constexpr (kWidth == 8) {
-    return __builtin_shufflevector(a, b, 0, 1, 4, 5, 8, 9, 12, 13, 16, 17, 20, 21, 24, 25, 28, 29) +
-           __builtin_shufflevector(a, b, 2, 3, 6, 7, 10, 11, 14, 15, 18, 19, 22, 23, 26, 27, 30, 31);
+    return __builtin_shufflevector(a, b, 0, 1, 18, 19, 4, 5, 22, 23, 8, 9, 26, 27, 12, 13, 30, 31) +
+           __builtin_shufflevector(a, b, 2, 3, 16, 17, 6, 7, 20, 21, 10, 11, 24, 25, 14, 15, 28, 29);
   } else {
-    return __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30) +
-           __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
+    return __builtin_shufflevector(a, b, 0, 17, 2, 19, 4, 21, 6, 23, 8, 25, 10, 27, 12, 29, 14, 31) +
+           __builtin_shufflevector(a, b, 1, 16, 3, 18, 5, 20, 7, 22, 9, 24, 11, 26, 13, 28, 15, 30);
   }
 }
 
 // Sixteen trees at once, for two sets of sixteen vectors: lane t of ``a`` is tree(the first set's t) but for the last
-// + 0. ``vectors_of(t, a, b)`` makes them, so that no more than a few are alive at a time. (Results come back through
-// references: gcc 12 keeps structs of vectors in memory.)
+// + 0. ``vectors_of(t, a, b)`` makes them, so that no more than a few are alive at a time; they are asked for in the
+// order that fold_lanes undoes, with the four bits of t reversed. (Results come back through references: gcc 12 keeps
+// structs of vectors in memory.)
 template <int kFirst, int kWidth, typename Function>
 SHOAL_INLINE void trees(const Function& vectors_of, f32x16& a, f32x16& b) {
   if constexpr (kWidth == 1) {
-    vectors_of(kFirst, a, b);
+    vectors_of((kFirst & 1) * 8 + (kFirst & 2) * 2 + (kFirst & 4) / 2 + (kFirst & 8) / 8, a, b);
   } else {
     f32x16 c, d;
     trees<kFirst, kWidth / 2>(vectors_of, a, b);

@@ -5,6 +5,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from peer.config import PeerConfig
 from peer.loading import Abandoned, load, open_checkpoint
@@ -12,13 +13,14 @@ from peer.runner import Runner
 from swarm.errors import CorruptCheckpoint, ModelNotFound
 from swarm.span import Span
 from tests.support import tiny
+from tests.support.panel_kernels import fake_native
 
 
 def test_a_checkpoint_is_understood_before_any_block_is_loaded(tmp_path: Path):
     checkpoint = open_checkpoint(PeerConfig(model=str(tiny.directory()), cache=tmp_path))
     assert (checkpoint.ref, checkpoint.config.hidden_size) == (tiny.ref(), 64)
     assert {asset.name for asset in checkpoint.assets} == {"config.json", "generation_config.json"}
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["configs"]
 
 
 def test_a_model_whose_tokenizer_cannot_be_read_is_refused_at_the_start(tmp_path: Path):
@@ -34,6 +36,18 @@ def test_loading_reports_its_progress_and_ends_with_a_runner(tmp_path: Path):
     runner = load(open_checkpoint(config), Span(1, 3), config, 4, lambda *done: heard.append(done), threading.Event())
     assert isinstance(runner, Runner)
     assert heard and heard[-1][0] == heard[-1][1]
+
+
+def test_the_threads_that_were_asked_for_compute_and_the_log_says_what_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.delenv("SHOAL_ISA", raising=False)
+    config = PeerConfig(model=str(tiny.directory()), cache=tmp_path, threads=3)
+    with fake_native() as native, capture_logs() as said:
+        load(open_checkpoint(config), Span(1, 3), config, 4, lambda done, total: None, threading.Event())
+    assert native.opened == [("avx2", 3)]
+    (line,) = [line for line in said if line["event"] == "arithmetic"]
+    assert (line["profile"], line["isa"], line["threads"]) == ("c8", "panel-twin", 3)
 
 
 def test_loading_can_be_abandoned(tmp_path: Path):
