@@ -56,7 +56,7 @@ from kernels.types import BatchRows, BlockOperands, BlockShape, Linear, Quantize
 
 __all__ = [
     "attention", "block", "embedding_rows", "gated_quantize", "linear", "norm", "norm_quantize", "quantize", "rope",
-    "write_kv",
+    "top_k", "write_kv",
 ]  # fmt: skip
 
 name = "reference"
@@ -135,6 +135,12 @@ def embedding_rows(table: Linear, token_ids: Tensor) -> Tensor:  # int64 [rows] 
         .view(len(token_ids), -1)[:, : table.in_features]
         .contiguous()
     )
+
+
+def top_k(logits: Tensor, k: int) -> tuple[Tensor, Tensor]:  # [rows, vocab] -> f32 and int64 [rows, k]
+    """The ``k`` largest of each row and their ids, largest first, the lower id first where several are equal. No NaN."""
+    values, ids = torch.sort(logits, dim=-1, descending=True, stable=True)
+    return values[:, :k].contiguous(), ids[:, :k].contiguous()
 
 
 def block(

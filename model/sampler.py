@@ -17,16 +17,20 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Context, Decimal
 
 import torch
 from torch import Tensor
 
+from kernels import reference
 from kernels.elementary import exp
 from swarm.errors import BadNumbers
 from swarm.sampling import SamplingParams
+
+TopK = Callable[[Tensor, int], tuple[Tensor, Tensor]]
+"""``kernels.reference.top_k`` or its twin: [rows, vocab] and k -> values and ids [rows, k]."""
 
 _UNIT_BITS = 40
 _LEAST_TEMPERATURE = 2.0**-100
@@ -42,10 +46,17 @@ class Drawn:
     top: tuple[tuple[int, float], ...] = ()
 
 
-def draw(logits: Tensor, params: SamplingParams, position: int, history: Sequence[int], prompt_tokens: int) -> Drawn:
+def draw(
+    logits: Tensor,
+    params: SamplingParams,
+    position: int,
+    history: Sequence[int],
+    prompt_tokens: int,
+    top_k: TopK = reference.top_k,
+) -> Drawn:
     """The token at ``position``. ``logits`` is f32 [vocab]; ``history`` the prompt's and answer's tokens before it,
-    where ``params.needs_history``; its first ``prompt_tokens`` are the prompt. Raises BadNumbers for NaN or infinity,
-    be it that a penalty made one.
+    where ``params.needs_history``; its first ``prompt_tokens`` are the prompt; ``top_k`` an implementation's. Raises
+    BadNumbers for NaN or infinity, be it that a penalty made one.
     """
     if not bool(torch.isfinite(logits).all()):
         raise BadNumbers(f"logits at position {position} are not finite")
@@ -55,12 +66,12 @@ def draw(logits: Tensor, params: SamplingParams, position: int, history: Sequenc
         if not bool(torch.isfinite(adjusted).all()):
             raise BadNumbers(f"logits at position {position} are not finite once penalties are applied")
     if params.greedy:
-        token_id = int(torch.argmax(adjusted))  # torch promises the first of equals
+        token_id = int(top_k(adjusted.unsqueeze(0), 1)[1])
     else:
         token_id = choose(adjusted, params, _chance(params.seed, position))
     if params.logprobs is None:
         return Drawn(token_id)
-    return _with_logprobs(token_id, logits, params.logprobs)
+    return _with_logprobs(token_id, logits, params.logprobs, top_k)
 
 
 def _penalised(logits: Tensor, params: SamplingParams, history: Sequence[int], prompt_tokens: int) -> Tensor:
@@ -105,7 +116,7 @@ def _chance(seed: int, position: int) -> int:
     return int.from_bytes(digest[:8], "little")
 
 
-def _with_logprobs(token_id: int, logits: Tensor, count: int) -> Drawn:
+def _with_logprobs(token_id: int, logits: Tensor, count: int, top_k: TopK) -> Drawn:
     relative = logits - logits.max()
     total = int((exp(relative).double() * 2.0**_UNIT_BITS).to(torch.int64).sum())
     log_total = float(_CONTEXT.ln(_CONTEXT.divide(Decimal(total), Decimal(1 << _UNIT_BITS))))
@@ -113,5 +124,5 @@ def _with_logprobs(token_id: int, logits: Tensor, count: int) -> Drawn:
     def logprob(index: int) -> float:
         return float(relative[index]) - log_total
 
-    order = torch.sort(logits, descending=True, stable=True).indices[:count].tolist() if count else []
+    order = top_k(logits.unsqueeze(0), min(count, len(logits)))[1].squeeze(0).tolist() if count else []
     return Drawn(token_id, logprob(token_id), tuple((index, logprob(index)) for index in order))

@@ -45,6 +45,7 @@ class SpanModel:
         self.config, self.span = config, span
         self.profile: Profile = profile
         self.arithmetic = chosen.name if profile == "c8" else "torch"
+        self.top_k = chosen.top_k  # what the sampler looks for in logits
         self.kv = KVCache(config, span, num_pages, profile)
         self._rope = RopeTable(config)
         self._blocks = {

@@ -80,6 +80,8 @@ def load(
         checkpoint.source, checkpoint.config, span, config.profile, num_pages, config.cache, advanced, config.threads
     )
     _return_memory()
+    if model.arithmetic not in ("reference", "torch"):
+        settle(1)  # torch only quantised; from here on it moves rows about, and its idle threads would spin
     log.info("arithmetic", profile=config.profile, isa=model.arithmetic, threads=config.threads)
     return Runner(model)
 

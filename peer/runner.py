@@ -17,7 +17,7 @@ import structlog
 import torch
 
 from kernels.types import SeatRows
-from model.sampler import draw
+from model.sampler import TopK, draw
 from model.span_model import SpanModel
 from peer.scheduler import Work
 from peer.seat import Answer, Seat
@@ -97,7 +97,7 @@ class Runner:
         if not passages:
             return []
         logits = self._model.logits(torch.cat([p.x[-1:] for p in passages]))  # [passages, vocab]
-        return [_token(p, row) for p, row in zip(passages, logits, strict=True)]
+        return [_token(p, row, self._model.top_k) for p, row in zip(passages, logits, strict=True)]
 
 
 def _leave(passage: _Passage) -> Answer | None:
@@ -113,13 +113,13 @@ def _leave(passage: _Passage) -> Answer | None:
     return Chunk(chunk.step, chunk.position, chunk.count, chunk.want, hidden=hidden)
 
 
-def _token(passage: _Passage, logits: torch.Tensor) -> Token | Fault:
+def _token(passage: _Passage, logits: torch.Tensor, top_k: TopK) -> Token | Fault:
     seat, chunk = passage.seat, passage.chunk
     params = seat.request.sampling
     assert params is not None, "admission lets no one want a Token without sampling parameters"
     position = chunk.position + chunk.count
     try:
-        drawn = draw(logits, params, position, seat.history, seat.request.prompt_tokens)
+        drawn = draw(logits, params, position, seat.history, seat.request.prompt_tokens, top_k)
     except Fault as fault:
         return fault
     except Exception as error:  # what its own parameters brought about is no affair of the other Seats

@@ -89,6 +89,12 @@ class Native:
         self._engine.embedding_rows(self._matrix(table), token_ids, y)
         return y
 
+    def top_k(self, logits: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        values = torch.empty(len(logits), k)
+        ids = torch.empty(len(logits), k, dtype=torch.int64)
+        self._engine.top_k(logits, values, ids)
+        return values, ids
+
     def write_kv(self, k: Tensor, v: Tensor, rows: BatchRows, k_pages: Tensor, v_pages: Tensor) -> None:
         self._engine.write_kv(k.contiguous(), v.contiguous(), _rows(rows), k_pages, v_pages)
 
@@ -118,7 +124,7 @@ class Native:
     ) -> Tensor:
         """The whole Block in one call."""
         known = self._blocks.get(weights)
-        if known is None or known[0] is not shape:
+        if known is None or known[0] != shape:
             known = self._blocks[weights] = shape, self._block(weights, shape)
         y = torch.empty_like(x)
         self._engine.block(x, known[1], _rows(rows), cos, sin, k_pages, v_pages, y)

@@ -10,6 +10,7 @@
 #include "float_mode.hpp"
 #include "operands.hpp"
 #include "pool.hpp"
+#include "top_k.hpp"
 
 #if defined(__x86_64__)
 #include <cpuid.h>
@@ -160,6 +161,19 @@ class Engine {
     compute([&](char*) { kernels_.embedding_rows(*pool_, table.view, ids.data, rows(ids), out.data); });
   }
 
+  void top_k(nb::handle logits, nb::handle values, nb::handle ids) {
+    auto in = checked<const float>(logits, "logits", {kAny, kAny});
+    auto best = checked<float>(values, "values", {in.shape[0], kAny});
+    auto where = checked<int64_t>(ids, "ids", {in.shape[0], best.shape[1]});
+    const int64_t width = in.shape[1], k = best.shape[1];
+    require(k <= width, "k: expected at most " + std::to_string(width) + ", got " + std::to_string(k));
+    compute([&](char*) {
+      parallel(*pool_, rows(in), [&](int row) {
+        shoal::top_k(in.data + row * width, width, k, best.data + row * k, where.data + row * k);
+      });
+    });
+  }
+
   void block(nb::handle x, const PyBlock& block, const PyRows& rows, nb::handle cos, nb::handle sin, nb::handle k_pages,
              nb::handle v_pages, nb::handle y) {
     const Shape& shape = block.view.shape;
@@ -285,6 +299,7 @@ NB_MODULE(shoal_native, module) {
       .def("write_kv", &Engine::write_kv)
       .def("attention", &Engine::attention)
       .def("embedding_rows", &Engine::embedding_rows)
+      .def("top_k", &Engine::top_k)
       .def("block", &Engine::block)
       .def("read_sum", &Engine::read_sum);
 }

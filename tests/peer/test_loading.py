@@ -2,18 +2,31 @@ from __future__ import annotations
 
 import shutil
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import torch
 from structlog.testing import capture_logs
 
 from peer.config import PeerConfig
-from peer.loading import Abandoned, load, open_checkpoint
+from peer.loading import Abandoned, load, open_checkpoint, settle
 from peer.runner import Runner
 from swarm.errors import CorruptCheckpoint, ModelNotFound
 from swarm.span import Span
 from tests.support import tiny
 from tests.support.panel_kernels import fake_native
+
+
+@contextmanager
+def torch_threads() -> Iterator[None]:
+    """Torch has as many afterwards as before."""
+    before = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_a_checkpoint_is_understood_before_any_block_is_loaded(tmp_path: Path):
@@ -43,8 +56,10 @@ def test_the_threads_that_were_asked_for_compute_and_the_log_says_what_runs(
 ):
     monkeypatch.delenv("SHOAL_ISA", raising=False)
     config = PeerConfig(model=str(tiny.directory()), cache=tmp_path, threads=3)
-    with fake_native() as native, capture_logs() as said:
+    with fake_native() as native, capture_logs() as said, torch_threads():
+        settle(2)
         load(open_checkpoint(config), Span(1, 3), config, 4, lambda done, total: None, threading.Event())
+        assert torch.get_num_threads() == 1, "the native kernels' threads are enough"
     assert native.opened == [("avx2", 3)]
     (line,) = [line for line in said if line["event"] == "arithmetic"]
     assert (line["profile"], line["isa"], line["threads"]) == ("c8", "panel-twin", 3)
