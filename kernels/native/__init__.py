@@ -55,47 +55,59 @@ class Native:
         return self._engine.threads
 
     def quantize(self, x: Tensor, group: int) -> Quantized:
-        out = _quantized(len(x), x.shape[1], group)
+        rows, width = _shape(x, "x", 2)
+        out = _quantized(rows, width, group)
         self._engine.quantize(x, out.values, out.scale)
         return out
 
     def linear(self, x: Quantized, weight: Panels) -> Tensor:
-        y = torch.empty(len(x.values), weight.out_features)
+        rows, _ = _shape(x.values, "x.values", 2)
+        y = torch.empty(rows, _panels(weight, "weight").out_features)
         self._engine.linear(x.values, x.scale, self._matrix(weight), y)
         return y
 
     def norm(self, x: Tensor, weight: Tensor, eps: float) -> Tensor:
-        y = torch.empty(x.shape)
-        self._engine.norm(x.reshape(-1, x.shape[-1]), weight, eps, y.view(-1, x.shape[-1]))
+        _tensor(x, "x")
+        if not x.dim() or not x.shape[-1]:
+            raise ValueError(f"x: expected rows of at least one channel, got {list(x.shape)}")
+        y, width = torch.empty(x.shape), x.shape[-1]
+        self._engine.norm(x.reshape(-1, width), weight, eps, y.view(-1, width))
         return y
 
     def norm_quantize(self, x: Tensor, weight: Tensor, eps: float, group: int) -> Quantized:
-        out = _quantized(len(x), x.shape[1], group)
+        rows, width = _shape(x, "x", 2)
+        out = _quantized(rows, width, group)
         self._engine.norm_quantize(x, weight, eps, out.values, out.scale)
         return out
 
     def rope(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        y = torch.empty(x.shape)
+        y = torch.empty(_shape(x, "x", 3))
         self._engine.rope(x.contiguous(), cos, sin, y)
         return y
 
     def gated_quantize(self, gate_up: Tensor, group: int) -> Quantized:
-        out = _quantized(len(gate_up), gate_up.shape[1] // 2, group)
+        rows, width = _shape(gate_up, "gate_up", 2)
+        out = _quantized(rows, width // 2, group)
         self._engine.gated_quantize(gate_up, out.values, out.scale)
         return out
 
     def embedding_rows(self, table: Panels, token_ids: Tensor) -> Tensor:
-        y = torch.empty(len(token_ids), table.in_features)
+        (count,) = _shape(token_ids, "token_ids", 1)
+        y = torch.empty(count, _panels(table, "table").in_features)
         self._engine.embedding_rows(self._matrix(table), token_ids, y)
         return y
 
     def top_k(self, logits: Tensor, k: int) -> tuple[Tensor, Tensor]:
-        values = torch.empty(len(logits), k)
-        ids = torch.empty(len(logits), k, dtype=torch.int64)
+        rows, vocab = _shape(logits, "logits", 2)
+        if not 0 <= k <= vocab:
+            raise ValueError(f"k: expected 0 to {vocab}, got {k}")
+        values, ids = torch.empty(rows, k), torch.empty(rows, k, dtype=torch.int64)
         self._engine.top_k(logits, values, ids)
         return values, ids
 
     def write_kv(self, k: Tensor, v: Tensor, rows: BatchRows, k_pages: Tensor, v_pages: Tensor) -> None:
+        _tensor(k, "k")
+        _tensor(v, "v")
         self._engine.write_kv(k.contiguous(), v.contiguous(), _rows(rows), k_pages, v_pages)
 
     def attention(
@@ -107,8 +119,9 @@ class Native:
         window: int | None,
         softcap: float | None = None,
     ) -> Tensor:
-        y = torch.empty(len(q), q.shape[1] * q.shape[2])
-        self._engine.attention(q.contiguous(), _rows(rows), k_pages, v_pages, window or 0, softcap or 0.0, y)
+        count, heads, head_dim = _shape(q, "q", 3)
+        y = torch.empty(count, heads * head_dim)
+        self._engine.attention(q.contiguous(), _rows(rows), k_pages, v_pages, *_options(window, softcap), y)
         return y
 
     def block(
@@ -123,6 +136,7 @@ class Native:
         v_pages: Tensor,
     ) -> Tensor:
         """The whole Block in one call."""
+        _tensor(x, "x")
         known = self._blocks.get(weights)
         if known is None or known[0] != shape:
             known = self._blocks[weights] = shape, self._block(weights, shape)
@@ -144,20 +158,46 @@ class Native:
     def _block(self, weights: BlockOperands, shape: BlockShape) -> Any:
         return shoal_native.Block(
             weights.norm1,
-            self._matrix(weights.qkv),  # pyright: ignore[reportArgumentType] Panels, since layout says so
+            self._matrix(_panels(weights.qkv, "qkv")),
             weights.q_norm,
             weights.k_norm,
-            self._matrix(weights.o),  # pyright: ignore[reportArgumentType]
+            self._matrix(_panels(weights.o, "o")),
             weights.norm2,
-            self._matrix(weights.gate_up),  # pyright: ignore[reportArgumentType]
-            self._matrix(weights.down),  # pyright: ignore[reportArgumentType]
+            self._matrix(_panels(weights.gate_up, "gate_up")),
+            self._matrix(_panels(weights.down, "down")),
             shape.num_heads,
             shape.num_kv_heads,
             shape.head_dim,
             shape.eps,
-            shape.window or 0,
-            shape.softcap or 0.0,
+            *_options(shape.window, shape.softcap),
         )
+
+
+def _tensor(x: Any, name: str) -> None:
+    if not isinstance(x, Tensor):
+        raise TypeError(f"{name}: expected a tensor, got {type(x).__name__}")
+
+
+def _shape(x: Any, name: str, dims: int) -> torch.Size:
+    _tensor(x, name)
+    if x.dim() != dims:
+        raise ValueError(f"{name}: expected {dims} dimensions, got {list(x.shape)}")
+    return x.shape
+
+
+def _panels(matrix: Any, name: str) -> Panels:
+    if not isinstance(matrix, Panels):
+        raise TypeError(f"{name}: expected a matrix in Panels, got {type(matrix).__name__}")
+    return matrix
+
+
+def _options(window: int | None, softcap: float | None) -> tuple[int, float]:
+    """As the extension takes them: 0 for none. A window that sees nothing and a cap of nothing are mistakes."""
+    if window is not None and not 0 < window < 1 << 31:
+        raise ValueError(f"window: expected at least 1 and less than 2^31, or None, got {window}")
+    if softcap is not None and not 0.0 < softcap < float("inf"):
+        raise ValueError(f"softcap: expected a positive number or None, got {softcap}")
+    return window or 0, softcap or 0.0
 
 
 def _rows(rows: BatchRows) -> Any:

@@ -55,15 +55,16 @@ struct Array {
   nb::object owner;
 };
 
-// ``object`` as a C-contiguous array of T in this machine's memory with the given shape. Raises TypeError and ValueError
-// that name the argument, what was expected and what came.
+// ``object`` as a C-contiguous array of T in this machine's memory with the given shape; one that may be written where T
+// is not const. Raises TypeError and ValueError that name the argument, what was expected and what came.
 template <typename T>
 Array<T> checked(nb::handle object, const char* name, std::initializer_list<int64_t> wanted) {
   using Element = std::remove_const_t<T>;
-  nb::ndarray<nb::ro> array;
-  if (!nb::try_cast<nb::ndarray<nb::ro>>(object, array) || !array.is_valid())
-    throw nb::type_error((std::string(name) + ": expected an array, got " +
-                          nb::cast<std::string>(nb::str(object.type().attr("__name__"))))
+  using Any = std::conditional_t<std::is_const_v<T>, nb::ndarray<nb::ro>, nb::ndarray<>>;
+  Any array;
+  if (object.is_none() || !nb::try_cast<Any>(object, array) || !array.is_valid())
+    throw nb::type_error((std::string(name) + ": expected an array" + (std::is_const_v<T> ? "" : " that may be written") +
+                          ", got " + nb::cast<std::string>(nb::str(object.type().attr("__name__"))))
                              .c_str());
   std::vector<int64_t> shape(array.ndim());
   for (size_t i = 0; i < shape.size(); ++i) shape[i] = static_cast<int64_t>(array.shape(i));
@@ -88,6 +89,15 @@ Array<T> checked(nb::handle object, const char* name, std::initializer_list<int6
 template <typename T>
 Array<T> checked_or_none(nb::handle object, const char* name, std::initializer_list<int64_t> wanted) {
   return object.is_none() ? Array<T>{} : checked<T>(object, name, wanted);
+}
+
+// An integer from ``least`` to ``most``.
+inline int64_t whole_number(nb::handle object, const char* name, int64_t least, int64_t most) {
+  int64_t number = 0;
+  if (!nb::try_cast<int64_t>(object, number) || number < least || number > most)
+    throw std::invalid_argument(std::string(name) + ": expected a whole number from " + std::to_string(least) + " to " +
+                                std::to_string(most) + ", got " + nb::cast<std::string>(nb::repr(object)));
+  return number;
 }
 
 inline void require(bool holds, const std::string& message) {

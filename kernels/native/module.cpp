@@ -5,9 +5,11 @@
 #include <cstring>
 #include <memory>
 #include <mutex>
+#include <system_error>
 
 #include "border.hpp"
 #include "float_mode.hpp"
+#include "gil.hpp"
 #include "operands.hpp"
 #include "pool.hpp"
 #include "top_k.hpp"
@@ -60,7 +62,11 @@ class Engine {
  public:
   Engine(const std::string& name, int threads) : kernels_(kernels_named(name)) {
     require(threads >= 1 && threads <= 1024, "threads: expected 1 to 1024, got " + std::to_string(threads));
-    pool_ = std::make_unique<Pool>(threads);
+    try {
+      pool_ = std::make_unique<Pool>(threads);
+    } catch (const std::system_error& error) {
+      throw std::runtime_error("threads: the system refuses " + std::to_string(threads) + " (" + error.what() + ")");
+    }
   }
 
   std::string name() const { return kernels_.name; }
@@ -137,7 +143,8 @@ class Engine {
                  nb::handle y) {
     auto queries = checked<const float>(q, "q", {rows.count(), kAny, kAny});
     const int64_t heads = queries.shape[1], head_dim = queries.shape[2];
-    require(head_dim <= kMostHeadDim, "q: expected a head_dim up to " + std::to_string(kMostHeadDim));
+    require(heads > 0 && head_dim > 0 && head_dim <= kMostHeadDim,
+            "q: expected a head_dim of up to " + std::to_string(kMostHeadDim) + ", got " + shape_text(queries.shape));
     auto k_any = checked<Half>(k_pages, "k_pages", {kAny, kAny, kPage, head_dim});
     const int64_t kv_heads = k_any.shape[1];
     require(kv_heads > 0 && heads % kv_heads == 0,
@@ -182,7 +189,7 @@ class Engine {
     auto s = checked<const float>(sin, "sin", {rows.count(), shape.head_dim / 2});
     const auto pages = both_pages(k_pages, v_pages, shape.kv_heads, shape.head_dim, rows);
     auto out = checked<float>(y, "out", {rows.count(), block.view.qkv.in});
-    require(in.data != out.data, "out: expected other memory than x");
+    require(rows.count() == 0 || in.data != out.data, "out: expected other memory than x");
     compute(
         [&](char* memory) {
           kernels_.block(*pool_, in.data, block.view, rows.view(c.data, s.data), pages, memory, out.data);
@@ -246,7 +253,7 @@ class Engine {
 
   template <typename Function>
   void compute(const Function& function, size_t scratch = 0) {
-    nb::gil_scoped_release release;
+    WithoutGil released;
     std::lock_guard<std::mutex> turn(mutex_);
     if (scratch > scratch_bytes_) {
       scratch_.reset();
@@ -270,6 +277,7 @@ class Engine {
 }  // namespace
 
 NB_MODULE(shoal_native, module) {
+  const auto any = [](const char* name) { return nb::arg(name).none(); };  // None too, which is then refused by name
   module.doc() = "The arithmetic of profile c8 in C++; see kernels.native.";
   module.def("variants", [] {
     nb::list names;
@@ -277,31 +285,31 @@ NB_MODULE(shoal_native, module) {
     return names;
   });
   nb::class_<PyMatrix>(module, "Matrix")
-      .def(nb::init<nb::handle, nb::handle, int64_t, int64_t>(), nb::arg("data"), nb::arg("bias").none(), nb::arg("out"),
+      .def(nb::init<nb::handle, nb::handle, int64_t, int64_t>(), any("data"), any("bias"), nb::arg("out"),
            nb::arg("in_features"));
   nb::class_<PyBlock>(module, "Block")
       .def(nb::init<nb::handle, const PyMatrix&, nb::handle, nb::handle, const PyMatrix&, nb::handle, const PyMatrix&,
                     const PyMatrix&, int, int, int, double, int, double>(),
-           nb::arg("norm1"), nb::arg("qkv"), nb::arg("q_norm").none(), nb::arg("k_norm").none(), nb::arg("o"),
-           nb::arg("norm2"), nb::arg("gate_up"), nb::arg("down"), nb::arg("heads"), nb::arg("kv_heads"),
+           any("norm1"), nb::arg("qkv"), any("q_norm"), any("k_norm"), nb::arg("o"),
+           any("norm2"), nb::arg("gate_up"), nb::arg("down"), nb::arg("heads"), nb::arg("kv_heads"),
            nb::arg("head_dim"), nb::arg("eps"), nb::arg("window"), nb::arg("softcap"));
   nb::class_<PyRows>(module, "Rows").def(nb::init<const nb::list&>(), nb::arg("seats"));
   nb::class_<Engine>(module, "Engine")
       .def(nb::init<const std::string&, int>(), nb::arg("name"), nb::arg("threads"))
       .def_prop_ro("name", &Engine::name)
       .def_prop_ro("threads", &Engine::threads)
-      .def("quantize", &Engine::quantize)
-      .def("norm", &Engine::norm)
-      .def("norm_quantize", &Engine::norm_quantize)
-      .def("gated_quantize", &Engine::gated_quantize)
-      .def("linear", &Engine::linear)
-      .def("rope", &Engine::rope)
-      .def("write_kv", &Engine::write_kv)
-      .def("attention", &Engine::attention)
-      .def("embedding_rows", &Engine::embedding_rows)
-      .def("top_k", &Engine::top_k)
-      .def("block", &Engine::block)
-      .def("read_sum", &Engine::read_sum);
+      .def("quantize", &Engine::quantize, any("x"), any("values"), any("scale"))
+      .def("norm", &Engine::norm, any("x"), any("weight"), nb::arg("eps"), any("out"))
+      .def("norm_quantize", &Engine::norm_quantize, any("x"), any("weight"), nb::arg("eps"), any("values"), any("scale"))
+      .def("gated_quantize", &Engine::gated_quantize, any("gate_up"), any("values"), any("scale"))
+      .def("linear", &Engine::linear, any("values"), any("scale"), nb::arg("matrix"), any("out"))
+      .def("rope", &Engine::rope, any("x"), any("cos"), any("sin"), any("out"))
+      .def("write_kv", &Engine::write_kv, any("k"), any("v"), nb::arg("rows"), any("k_pages"), any("v_pages"))
+      .def("attention", &Engine::attention, any("q"), nb::arg("rows"), any("k_pages"), any("v_pages"), nb::arg("window"), nb::arg("softcap"), any("out"))
+      .def("embedding_rows", &Engine::embedding_rows, nb::arg("table"), any("token_ids"), any("out"))
+      .def("top_k", &Engine::top_k, any("logits"), any("values"), any("ids"))
+      .def("block", &Engine::block, any("x"), nb::arg("block"), nb::arg("rows"), any("cos"), any("sin"), any("k_pages"), any("v_pages"), any("out"))
+      .def("read_sum", &Engine::read_sum, any("buffer"));
 }
 
 }  // namespace shoal

@@ -37,7 +37,7 @@ struct PyBlock {
   PyBlock(nb::handle norm1, const PyMatrix& qkv, nb::handle q_norm, nb::handle k_norm, const PyMatrix& o,
           nb::handle norm2, const PyMatrix& gate_up, const PyMatrix& down, int heads, int kv_heads, int head_dim,
           double eps, int window, double softcap) {
-    require(heads > 0 && kv_heads > 0 && heads % kv_heads == 0,
+    require(heads > 0 && kv_heads > 0 && heads < (1 << 20) && heads % kv_heads == 0,
             "heads: " + std::to_string(heads) + " query heads cannot share " + std::to_string(kv_heads));
     require(head_dim > 0 && head_dim % 2 == 0 && head_dim <= kMostHeadDim,
             "head_dim: expected an even number up to " + std::to_string(kMostHeadDim) + ", got " +
@@ -60,7 +60,7 @@ struct PyBlock {
   }
 
  private:
-  static void expect(const char* name, const PyMatrix& matrix, int out, int in) {
+  static void expect(const char* name, const PyMatrix& matrix, int64_t out, int64_t in) {
     require(matrix.view.out == out && matrix.view.in == in,
             std::string(name) + ": expected a matrix " + shape_text(std::vector<int64_t>{out, in}) + ", got " +
                 shape_text(std::vector<int64_t>{matrix.view.out, matrix.view.in}));
@@ -88,20 +88,19 @@ struct PyRows {
     std::vector<size_t> starts;
     int64_t first_row = 0;
     for (nb::handle item : given) {
-      const auto seat = nb::cast<nb::tuple>(item);
-      const auto position = nb::cast<int64_t>(seat[1]), count = nb::cast<int64_t>(seat[2]);
-      const auto needed = (position + count + kPage - 1) / kPage;
-      const auto its_pages = nb::cast<nb::tuple>(seat[0]);
-      require(position >= 0 && count > 0 && position + count < (1 << 30),
-              "seats: " + std::to_string(count) + " rows at position " + std::to_string(position));
+      nb::tuple seat, its_pages;
+      require(nb::try_cast<nb::tuple>(item, seat) && seat.size() == 3 && nb::try_cast<nb::tuple>(seat[0], its_pages),
+              "seats: expected tuples of (tuple of Pages, position, count)");
+      constexpr int64_t kMost = 1 << 29;
+      const int64_t position = whole_number(seat[1], "seats: position", 0, kMost);
+      const int64_t count = whole_number(seat[2], "seats: count", 1, kMost);
+      const int64_t needed = (position + count + kPage - 1) / kPage;
       require(static_cast<int64_t>(its_pages.size()) >= needed,
               "seats: positions up to " + std::to_string(position + count) + " need " + std::to_string(needed) +
                   " Pages, got " + std::to_string(its_pages.size()));
       starts.push_back(pages.size());
       for (int64_t i = 0; i < needed; ++i) {
-        const auto page = nb::cast<int64_t>(its_pages[i]);
-        require(page >= 0 && page < (1 << 30), "seats: page " + std::to_string(page) + " is not possible");
-        pages.push_back(static_cast<int32_t>(page));
+        pages.push_back(static_cast<int32_t>(whole_number(its_pages[i], "seats: page", 0, kMost)));
         most_page = std::max(most_page, pages.back());
       }
       for (int64_t at = position; at < position + count; ++at)

@@ -25,14 +25,22 @@ inline void breathe() {
 }  // namespace
 
 Pool::Pool(int threads) {
-  for (int i = 1; i < threads; ++i) workers_.emplace_back([this] { work(); });
+  try {
+    for (int i = 1; i < threads; ++i) workers_.emplace_back([this] { work(); });
+  } catch (...) {  // the system gives no more: those that run are ended, and the caller hears of it
+    close();
+    throw;
+  }
 }
 
-Pool::~Pool() {
+Pool::~Pool() { close(); }
+
+void Pool::close() {
   closing_ = true;
   ++calls_;
   calls_.notify_all();
   for (auto& worker : workers_) worker.join();
+  workers_.clear();
 }
 
 bool Pool::take_one() {

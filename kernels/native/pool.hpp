@@ -12,7 +12,7 @@ namespace shoal {
 // another process just now, delays nobody: it finds nothing left to do. The caller waits only for tasks that were begun.
 class Pool {
  public:
-  explicit Pool(int threads);
+  explicit Pool(int threads);  // throws std::system_error where the system refuses a thread
   ~Pool();
   Pool(const Pool&) = delete;
   Pool& operator=(const Pool&) = delete;
@@ -24,6 +24,7 @@ class Pool {
 
  private:
   void work();
+  void close();
   bool take_one();
 
   std::vector<std::thread> workers_;

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from kernels import reference
 from model.sampler import draw
 from peer.runner import Runner
 from peer.scheduler import Work
@@ -175,6 +176,8 @@ def test_nan_faults_its_own_seat_only_and_its_pages_are_safe_for_the_next_tenant
 
 class Failing:
     """A model whose Blocks turn every row that holds a 7 into NaN."""
+
+    top_k = staticmethod(reference.top_k)
 
     def embed(self, token_ids: Sequence[int]) -> torch.Tensor:
         return torch.tensor(token_ids, dtype=torch.float32).view(-1, 1).repeat(1, 64)
