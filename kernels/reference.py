@@ -138,7 +138,7 @@ def embedding_rows(table: Linear, token_ids: Tensor) -> Tensor:  # int64 [rows] 
 
 
 def top_k(logits: Tensor, k: int) -> tuple[Tensor, Tensor]:  # [rows, vocab] -> f32 and int64 [rows, k]
-    """The ``k`` largest of each row and their ids, largest first, the lower id first where several are equal. No NaN."""
+    """The ``k`` largest of each row and their ids, largest first, of equals the lower id first. No NaN."""
     values, ids = torch.sort(logits, dim=-1, descending=True, stable=True)
     return values[:, :k].contiguous(), ids[:, :k].contiguous()
 
