@@ -15,6 +15,7 @@ from client.text import Codec
 from dht.directory import Directory
 from swarm.errors import NoRoute, SwarmError, UsageError
 from swarm.peerinfo import ModelRef
+from swarm.profile import APPROXIMATE
 from swarm.span import Span, uncovered
 from swarm.view import SwarmView
 
@@ -124,9 +125,13 @@ def _names(models: Sequence[ModelRef]) -> str:
 
 
 def choose_profile(view: SwarmView, wanted: str | None) -> str:
-    """``wanted``, or else a Profile that covers the model, c8 before others; c8 where none does."""
+    """``wanted``, or else a Profile that covers the model, c8 before others; c8 where none does.
+
+    Never c8-approx: tokens that nobody can repeat are something to be asked for.
+    """
     if wanted is not None:
         return wanted
-    profiles = sorted({p.profile for p in view.usable()}, key=lambda profile: (profile != FAVOURITE, profile))
+    offered = {p.profile for p in view.usable()} - {APPROXIMATE}
+    profiles = sorted(offered, key=lambda profile: (profile != FAVOURITE, profile))
     covering = (p for p in profiles if not uncovered(view.span, (peer.span for peer in view.usable(p))))
     return next(covering, FAVOURITE)

@@ -32,7 +32,10 @@ def add_swarm_options(parser: argparse.ArgumentParser) -> None:
         help='addresses that peers print under "join" (default: $SHOAL_SWARM)',
     )
     group.add_argument("--model", help="name or fingerprint, where the swarm serves several")
-    group.add_argument("--profile", help="arithmetic to insist on: c8 or f32")
+    group.add_argument(
+        "--profile",
+        help="arithmetic to insist on: c8, f32, or c8-approx, which takes GPUs that do not keep c8's bits too",
+    )
     group.add_argument(
         "--wire", choices=[dtype.name.lower() for dtype in WireDType], help="numbers between hops (default f32)"
     )

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 from swarm.errors import UsageError
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, device
 
     from kernels.types import BatchRows, BlockShape, Quantized
 
@@ -39,6 +39,8 @@ class Kernels(Protocol):
     def name(self) -> str: ...  # "reference", "portable", "avx2", "avx512" or "cuda"
     @property
     def layout(self) -> Layout: ...
+    @property
+    def device(self) -> device: ...  # where operands have to be, and results are
 
     def quantize(self, x: Tensor, group: int) -> Quantized: ...
     def linear(self, x: Quantized, weight: Any) -> Tensor: ...

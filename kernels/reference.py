@@ -61,6 +61,7 @@ __all__ = [
 
 name = "reference"
 layout: Layout = "rows"  # a matrix is a types.Linear
+device = torch.device("cpu")
 
 NEARLY_ZERO = 2.0**-100  # the least amax of a group: 127 / amax stays finite
 _MOST = torch.tensor(127.0)  # a tensor, because number / tensor rounds twice in torch

@@ -13,20 +13,26 @@ from model.config import ModelConfig
 from swarm.profile import Profile
 from swarm.span import Span
 
+HOST = torch.device("cpu")
+
 
 class KVCache:
     """``k(block)`` and ``v(block)`` are [pages, kv_heads, PAGE_SIZE, head_dim], FP16 in c8 and FP32 in f32: the
     tokens that a head reads of a Page lie side by side.
 
-    Memory is only touched where Pages are used: numpy's zeros come from the operating system, page by page, where
-    torch's would be written at once.
+    On the host, memory is only touched where Pages are used: numpy's zeros come from the operating system, page by
+    page, where torch's would be written at once. On a GPU all of it is taken at the start.
     """
 
-    def __init__(self, config: ModelConfig, span: Span, num_pages: int, profile: Profile):
+    def __init__(self, config: ModelConfig, span: Span, num_pages: int, profile: Profile, device: torch.device = HOST):
         dtype = np.float16 if profile == "c8" else np.float32
         shape = (len(span), 2, num_pages, config.num_kv_heads, PAGE_SIZE, config.head_dim)
         self.span, self.num_pages = span, num_pages
-        self._store = torch.from_numpy(np.zeros(shape, dtype))
+        if device == HOST:
+            self._store = torch.from_numpy(np.zeros(shape, dtype))
+        else:
+            kind = torch.float16 if profile == "c8" else torch.float32
+            self._store = torch.zeros(shape, dtype=kind, device=device)
 
     def k(self, block: int) -> Tensor:
         return self._store[block - self.span.start, 0]

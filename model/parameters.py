@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -98,6 +98,25 @@ def in_layout(part: Part, layout: Layout) -> Part:
         shared = [other for other in values if values[other] is values[name]]
         values.update(dict.fromkeys(shared, pack(values[name])))
     return kind(**values)
+
+
+def on_device(part: Part, device: torch.device) -> Part:
+    """The part with its tensors on ``device``; a matrix that is shared stays shared."""
+    moved: dict[int, Linear] = {}
+
+    def there(value: Any) -> Any:
+        if isinstance(value, torch.Tensor):
+            return value.to(device)
+        if isinstance(value, Linear) and id(value) not in moved:
+            moved[id(value)] = Linear(
+                value.weight.to(device),
+                value.scale.to(device),
+                None if value.bias is None else value.bias.to(device),
+                value.in_features,
+            )
+        return moved.get(id(value), value)
+
+    return type(part)(**{name: there(value) for name, value in vars(part).items()})
 
 
 def tensors(part: BlockWeights | EndsWeights) -> Iterator[Tensor]:

@@ -18,7 +18,7 @@ from model.block import Block
 from model.config import ModelConfig
 from model.ends import Embedding, Head
 from model.kv import KVCache, kv_bytes_per_token
-from model.parameters import SpanWeights, in_layout
+from model.parameters import Part, SpanWeights, in_layout, on_device
 from model.rope import RopeTable
 from model.source import Source
 from model.weights import load_span
@@ -28,7 +28,9 @@ from swarm.span import Span
 
 
 class SpanModel:
-    """Not safe to call from two threads at once: the KV is written in place."""
+    """Takes and returns tensors on the host, wherever it computes. Not safe to call from two threads at once: the KV
+    is written in place.
+    """
 
     def __init__(
         self,
@@ -46,13 +48,18 @@ class SpanModel:
         self.profile: Profile = profile
         self.arithmetic = chosen.name if profile == "c8" else "torch"
         self.top_k = chosen.top_k  # what the sampler looks for in logits
-        self.kv = KVCache(config, span, num_pages, profile)
+        self._device = chosen.device
+        self.kv = KVCache(config, span, num_pages, profile, self._device)
         self._rope = RopeTable(config)
+
+        def placed(part: Part) -> Part:
+            return on_device(in_layout(part, chosen.layout), self._device)
+
         self._blocks = {
-            index: Block(config, index, in_layout(block, chosen.layout), profile, chosen)
+            index: Block(config, index, placed(block), profile, chosen)
             for index, block in zip(span, weights.blocks, strict=True)
         }
-        ends = in_layout(weights.ends, chosen.layout)
+        ends = placed(weights.ends)
         self._embedding = Embedding(ends.embedding, chosen) if ends.embedding is not None else None
         self._head = None
         if ends.norm is not None and ends.head is not None:
@@ -93,27 +100,28 @@ class SpanModel:
             raise WrongModel(f"blocks {span} are not all of {self.span}")
         rows = BatchRows.of(seats)
         assert x.shape == (rows.count, self.config.hidden_size), f"{tuple(x.shape)} hidden states for {rows.count} rows"
-        cos, sin = self._rope.rows(rows.positions)
+        cos, sin = (table.to(self._device) for table in self._rope.rows(rows.positions))
         coarse = _coarse_rows(seats, bf16_wire or ())
-        x = _round(x, coarse)
+        coarse = None if coarse is None else coarse.to(self._device)
+        x = _round(x.to(self._device), coarse)
         for index in span:
             x = self._blocks[index].forward(x, rows, cos, sin, self.kv.k(index), self.kv.v(index))
             x = _round(x, coarse)
-        return x
+        return x.cpu()
 
     @torch.inference_mode()
     def embed(self, token_ids: Sequence[int]) -> Tensor:
         """[len(token_ids), hidden] f32. Raises WrongModel where the Span does not begin at Block 0."""
         if self._embedding is None:
             raise WrongModel(f"span {self.span} does not hold the embedding; send hidden states")
-        return self._embedding.rows(token_ids)
+        return self._embedding.rows(token_ids).cpu()
 
     @torch.inference_mode()
     def logits(self, x: Tensor) -> Tensor:
         """[rows, hidden] f32 -> [rows, vocab] f32. Raises WrongModel where the Span does not reach the last Block."""
         if self._head is None:
             raise WrongModel(f"span {self.span} does not hold the head; ask for hidden states")
-        return self._head.logits(x)
+        return self._head.logits(x.to(self._device)).cpu()
 
     @property
     def hidden_size(self) -> int:

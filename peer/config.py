@@ -37,6 +37,7 @@ class PeerConfig:
     max_sessions: int = 64
     threads: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))
     profile: Profile = "c8"
+    device: str = "cpu"  # or "cuda", "cuda:1": what computes profile c8
     identity: Path | None = None  # None: a fresh key for every start
     cache: Path = field(default_factory=default_cache)
     http: Address | None = None
@@ -57,6 +58,10 @@ class PeerConfig:
             raise UsageError(f"--threads is {self.threads}, expected at most 1024")
         if self.profile not in PROFILES:
             raise UsageError(f"--profile is {self.profile!r}, expected one of {', '.join(PROFILES)}")
+        if self.device != "cpu" and self.device.split(":")[0] != "cuda":
+            raise UsageError(f"--device is {self.device!r}, expected cpu, cuda or cuda:N")
+        if self.device != "cpu" and self.profile != "c8":
+            raise UsageError(f"--device {self.device} computes profile c8 alone; leave out --profile {self.profile}")
         if self.log_level not in LEVELS:
             raise UsageError(f"--log-level is {self.log_level!r}, expected one of {', '.join(LEVELS)}")
         if not 0 <= self.drain_s <= 86400:

@@ -20,6 +20,7 @@ from swarm.peerinfo import ModelRef
 from swarm.span import Span
 
 if TYPE_CHECKING:
+    from kernels import Kernels
     from model.source import Source
     from peer.runner import Runner
 
@@ -51,6 +52,29 @@ def settle(threads: int) -> None:
         torch.set_num_interop_threads(1)
 
 
+@dataclass(frozen=True)
+class Arithmetic:
+    """What computes, and the profile that this Peer may claim for it."""
+
+    kernels: Kernels
+    profile: str
+    free_bytes: int | None  # of the device's own memory; None: it computes in the host's
+
+
+def open_arithmetic(config: PeerConfig) -> Arithmetic:
+    """Raises UsageError where ``config.device`` cannot be had."""
+    from kernels import REFERENCE, select
+
+    if config.profile != "c8":
+        return Arithmetic(select(REFERENCE), config.profile, None)
+    if config.device == "cpu":
+        return Arithmetic(select(threads=config.threads), config.profile, None)
+    from kernels.cuda import open_device
+
+    kernels = open_device(config.device)
+    return Arithmetic(kernels, kernels.profile(), kernels.free_bytes)
+
+
 def open_checkpoint(config: PeerConfig) -> Checkpoint:
     """Read what is small of the model. Raises ModelError and UsageError."""
     from model.fingerprint import fingerprint
@@ -65,8 +89,9 @@ def open_checkpoint(config: PeerConfig) -> Checkpoint:
 
 
 def load(
-    checkpoint: Checkpoint, span: Span, config: PeerConfig, num_pages: int, progress: Progress, abandon: threading.Event
-) -> Runner:
+    checkpoint: Checkpoint, span: Span, config: PeerConfig, arithmetic: Arithmetic, num_pages: int,
+    progress: Progress, abandon: threading.Event,
+) -> Runner:  # fmt: skip
     """Read, quantise and keep the Span. ``abandon`` set ends it at the next tensor with Abandoned."""
     from model.span_model import SpanModel
     from peer.runner import Runner
@@ -77,12 +102,22 @@ def load(
         progress(done, total)
 
     model = SpanModel.load(
-        checkpoint.source, checkpoint.config, span, config.profile, num_pages, config.cache, advanced, config.threads
+        checkpoint.source,
+        checkpoint.config,
+        span,
+        config.profile,
+        num_pages,
+        config.cache,
+        advanced,
+        config.threads,
+        arithmetic.kernels,
     )
     _return_memory()
     if model.arithmetic not in ("reference", "torch"):
         settle(1)  # torch only quantised; from here on it moves rows about, and its idle threads would spin
-    log.info("arithmetic", profile=config.profile, isa=model.arithmetic, threads=config.threads)
+    log.info(
+        "arithmetic", profile=arithmetic.profile, device=config.device, isa=model.arithmetic, threads=config.threads
+    )
     return Runner(model)
 
 

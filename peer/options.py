@@ -54,6 +54,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     model.add_argument("--profile", choices=PROFILES, help="arithmetic: c8 is INT8 and exact, f32 plain (default: c8)")
     model.add_argument(
+        "--device",
+        metavar="cpu|cuda",
+        help="what computes: cuda needs shoal[cuda]; the ready line says which profile it keeps",
+    )
+    model.add_argument(
         "--cache", metavar="DIR", help="where quantised weights are kept (default: the user's cache directory)"
     )
     swarm = parser.add_argument_group("the swarm")

@@ -16,6 +16,7 @@ from proto.messages import Open, Opened
 from swarm.clock import Clock
 from swarm.errors import BadRequest, Draining, NoSeat, OutOfOrder, Refused, StaleEpoch, UsageError, WrongModel
 from swarm.peerinfo import ModelRef
+from swarm.profile import accepts
 from swarm.span import Span
 
 
@@ -137,7 +138,7 @@ class Seats:
         if request.fingerprint != terms.model.fingerprint:
             here = f"{terms.model.fingerprint} ({terms.model.name})"
             raise WrongModel(f"model {request.fingerprint[:32]!r} wanted, this peer serves {here}")
-        if request.profile != terms.profile:
+        if not accepts(request.profile, terms.profile):
             raise WrongModel(f"profile {request.profile[:32]!r} wanted, this peer serves {terms.profile!r}")
         if not terms.span.covers(request.span):
             raise WrongModel(f"blocks {request.span} wanted, this peer serves {terms.span}")

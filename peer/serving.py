@@ -25,7 +25,7 @@ from peer.config import PeerConfig
 from peer.desk import Desk
 from peer.engine import Computing, Engine
 from peer.identity import Identity, load_identity
-from peer.loading import Checkpoint, load, open_checkpoint, settle
+from peer.loading import Arithmetic, Checkpoint, load, open_arithmetic, open_checkpoint, settle
 from peer.pages import PagePool
 from peer.probe import measure_block_s
 from peer.progress import progress
@@ -91,10 +91,10 @@ class Serving:
             stack.callback(identity.close)
             engine = Engine(Scheduler(prefill_tokens=config.max_chunk_tokens, max_decodes=config.max_sessions))
             stack.callback(engine.close)
-            checkpoint, directory = await self._find(engine, identity, stack)
+            checkpoint, arithmetic, directory = await self._find(engine, identity, stack)
             await _warn_of_namesakes(checkpoint.ref, directory)
-            span = await self._span(checkpoint, directory)
-            desk = Desk(self._seats(checkpoint, span), engine)
+            span = await self._span(checkpoint, arithmetic, directory)
+            desk = Desk(self._seats(checkpoint, arithmetic, span), engine)
             claim = Claim(
                 peer_id=identity.peer_id,
                 instance=secrets.randbits(63),
@@ -106,7 +106,7 @@ class Serving:
             announcer = Announcer(directory, claim.info, self._clock)
             stack.push_async_callback(_briefly, announcer.withdraw)
             async with _background(announcer.run(), self._sweep(desk)):
-                runner = await self._load(checkpoint, span, engine, desk.seats, stack)
+                runner = await self._load(checkpoint, arithmetic, span, engine, desk.seats, stack)
                 hidden_size = checkpoint.config.hidden_size
                 claim.block_s = await measure_block_s(desk.seats, engine, runner, hidden_size, self._clock)
                 async with _background(_pump(engine, runner, desk)):
@@ -118,8 +118,10 @@ class Serving:
                         await self._leaving.wait()
                     await self._drain(claim, announcer, server)
 
-    async def _find(self, engine: Engine, identity: Identity, stack: AsyncExitStack) -> tuple[Checkpoint, Directory]:
-        """Understand the model and join the swarm, side by side."""
+    async def _find(
+        self, engine: Engine, identity: Identity, stack: AsyncExitStack
+    ) -> tuple[Checkpoint, Arithmetic, Directory]:
+        """Understand the model, choose what computes it and join the swarm, side by side."""
         # Slow, and /healthz answers already; awaited, for it imports torch, and the compute thread is about to.
         await asyncio.to_thread(importlib.import_module, "dht.node")
         from dht.node import HivemindDirectory
@@ -138,34 +140,41 @@ class Serving:
             stack.push_async_callback(directory.close)
             return directory
 
-        await engine.call(settle, config.threads)
-        async with asyncio.TaskGroup() as both:
-            opening = both.create_task(engine.call(open_checkpoint, config))
-            joining = both.create_task(join())
-        return opening.result(), joining.result()
+        def prepare() -> tuple[Checkpoint, Arithmetic]:
+            settle(config.threads)
+            return open_checkpoint(config), open_arithmetic(config)
 
-    async def _span(self, checkpoint: Checkpoint, directory: Directory) -> Span:
+        async with asyncio.TaskGroup() as both:
+            opening = both.create_task(engine.call(prepare))
+            joining = both.create_task(join())
+        return *opening.result(), joining.result()
+
+    async def _span(self, checkpoint: Checkpoint, arithmetic: Arithmetic, directory: Directory) -> Span:
         config, ref = self._config, checkpoint.ref
         if config.blocks is not None:
             if config.blocks.end > ref.num_blocks:
                 here = f"{ref.name}, which has {ref.num_blocks} blocks"
                 raise UsageError(f"--blocks {config.blocks} lies outside {here}; choose from 0:{ref.num_blocks}")
             return config.blocks
-        at_most = config.max_blocks or blocks_that_fit(checkpoint.config, config.profile, free_bytes())
+        at_most = config.max_blocks or blocks_that_fit(
+            checkpoint.config, config.profile, arithmetic.free_bytes or free_bytes()
+        )
         view = await directory.view(ref)
-        span = choose_span(view, at_most, config.profile)
+        span = choose_span(view, at_most, arithmetic.profile)
         log.info("span chosen", blocks=str(span), at_most=at_most, peers=len(view.peers))
         return span
 
-    def _seats(self, checkpoint: Checkpoint, span: Span) -> Seats:
+    def _seats(self, checkpoint: Checkpoint, arithmetic: Arithmetic, span: Span) -> Seats:
         from kernels.types import PAGE_SIZE
 
         config, model = self._config, checkpoint.config
-        wanted = kv_tokens_that_fit(model, config.profile, span, config.kv_tokens, free_bytes())
+        wanted = kv_tokens_that_fit(
+            model, config.profile, span, config.kv_tokens, arithmetic.free_bytes or free_bytes()
+        )
         terms = Terms(
             checkpoint.ref,
             span,
-            config.profile,
+            arithmetic.profile,
             model.max_positions,
             page_size=PAGE_SIZE,
             max_sessions=config.max_sessions,
@@ -175,13 +184,19 @@ class Serving:
         return Seats(terms, PagePool(-(-wanted // PAGE_SIZE)), self._clock)
 
     async def _load(
-        self, checkpoint: Checkpoint, span: Span, engine: Engine, seats: Seats, stack: AsyncExitStack
+        self,
+        checkpoint: Checkpoint,
+        arithmetic: Arithmetic,
+        span: Span,
+        engine: Engine,
+        seats: Seats,
+        stack: AsyncExitStack,
     ) -> Computing:
         abandon = threading.Event()
         stack.callback(abandon.set)
         num_pages = seats.kv_tokens // seats.terms.page_size
         with progress(f"loading blocks {span} of {checkpoint.ref.name}") as advanced:
-            return await engine.call(load, checkpoint, span, self._config, num_pages, advanced, abandon)
+            return await engine.call(load, checkpoint, span, self._config, arithmetic, num_pages, advanced, abandon)
 
     def _service(self, claim: Claim, checkpoint: Checkpoint) -> Service:
         model, config = checkpoint.config, self._config
@@ -207,6 +222,7 @@ class Serving:
             "peer_id": info.peer_id,
             "model": info.model.name,
             "blocks": [info.span.start, info.span.end],
+            "profile": info.profile,
             "address": info.address,
             "join": list(directory.addresses),
         }

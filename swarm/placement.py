@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from swarm.peerinfo import PeerState
-from swarm.profile import Profile
+from swarm.profile import accepts
 from swarm.span import Span
 from swarm.view import SwarmView
 
 
-def choose_span(view: SwarmView, capacity: int, profile: Profile) -> Span:
+def choose_span(view: SwarmView, capacity: int, profile: str) -> Span:
     """The Span of at most ``capacity`` Blocks that the swarm lacks most in ``profile``.
 
     Where Blocks are missing: the window with the most missing Blocks, cut to them. Where none is: the window whose
     replicas are fewest, compared by its weakest Block first, so the swarm's bottleneck is always relieved.
     Ties go to the lowest Block. ``capacity`` is at least 1. Peers that are still loading count: else all who start
-    together would fill the same gap. Those of another profile do not: no Session can use both.
+    together would fill the same gap. Those of another profile do not, unless its Sessions may use them.
     """
     replicas = _claims(view, profile)
     total = len(replicas)
@@ -27,11 +27,11 @@ def choose_span(view: SwarmView, capacity: int, profile: Profile) -> Span:
     return min(windows, key=lambda w: (sorted(replicas[b] for b in w), w.start))
 
 
-def _claims(view: SwarmView, profile: Profile) -> list[int]:
+def _claims(view: SwarmView, profile: str) -> list[int]:
     """How many Peers of ``profile`` serve each Block, or soon will."""
     counts = [0] * view.model.num_blocks
     for peer in view.peers:
-        if peer.profile == profile and peer.state in (PeerState.JOINING, PeerState.READY):
+        if accepts(profile, peer.profile) and peer.state in (PeerState.JOINING, PeerState.READY):
             for block in peer.span:
                 counts[block] += 1
     return counts

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from swarm.peerinfo import ModelRef, PeerInfo, PeerState
+from swarm.profile import accepts
 from swarm.span import Span
 
 
@@ -38,5 +39,6 @@ class SwarmView:
         return Span(0, self.model.num_blocks)
 
     def usable(self, profile: str | None = None) -> tuple[PeerInfo, ...]:
-        """The Peers that take new Seats, optionally of one profile only."""
-        return tuple(p for p in self.peers if p.state is PeerState.READY and profile in (None, p.profile))
+        """The Peers that take new Seats, optionally those only that a Session of one profile may use."""
+        ready = (p for p in self.peers if p.state is PeerState.READY)
+        return tuple(p for p in ready if profile is None or accepts(profile, p.profile))

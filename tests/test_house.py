@@ -19,6 +19,7 @@ GENERATED = {"proto/shoal_pb2.py"}
 ROOMS = {
     "hivemind": ("dht/node.py",),
     "grpc": ("proto/", "peer/service.py", "peer/server.py"),
+    "triton": ("kernels/triton_",),
     "torch": (
         "kernels/",
         "model/",

@@ -40,6 +40,7 @@ class Native:
     """
 
     layout: Literal["panels"] = "panels"
+    device = torch.device("cpu")
 
     def __init__(self, name: str, threads: int):
         self._engine = shoal_native.Engine(name, threads)

@@ -140,6 +140,14 @@ def test_c8_is_taken_where_it_covers_the_model_else_what_does():
     assert choose_profile(view(half, rest), "f32") == "f32"
 
 
+def test_tokens_that_nobody_can_repeat_have_to_be_asked_for():
+    exact, rough = peer(1, 0, 3), peer(2, 0, 6, profile="c8-approx")
+    assert choose_profile(view(exact, rough), None) == "c8"
+    assert choose_profile(view(exact, rough), "c8-approx") == "c8-approx"
+    assert largest_budget(view(exact, rough), "c8") is None
+    assert largest_budget(view(exact, rough), "c8-approx") is not None
+
+
 # How much.
 
 

@@ -7,7 +7,7 @@ import torch
 
 from kernels.panels import Panels, pack, unpack
 from kernels.types import Linear
-from model.parameters import BlockWeights, EndsWeights, FloatLinear, SpanWeights, in_layout, tensors
+from model.parameters import BlockWeights, EndsWeights, FloatLinear, SpanWeights, in_layout, on_device, tensors
 from model.quantize import quantize
 
 
@@ -74,3 +74,10 @@ def test_a_matrix_that_nobody_else_holds_is_freed_before_the_next_is_packed(monk
     monkeypatch.setattr("model.parameters.pack", counting_pack)
     ends = in_layout(made(), "panels")
     assert freed_before == [0, 1] and freed == [0, 1] and isinstance(ends.head, Panels)
+
+
+def test_a_part_moves_as_a_whole_and_what_is_shared_stays_shared():
+    table = quantize(torch.ones(10, 64), group=64)
+    moved = on_device(EndsWeights(embedding=table, norm=torch.ones(64), head=table), torch.device("meta"))
+    assert moved.head is moved.embedding and isinstance(moved.head, Linear)
+    assert {tensor.device.type for tensor in tensors(moved)} == {"meta"}

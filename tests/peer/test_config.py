@@ -31,6 +31,8 @@ def test_the_cache_is_below_the_users(monkeypatch: pytest.MonkeyPatch, tmp_path:
         ({"max_sessions": 0}, "--max-sessions is 0"),
         ({"max_sessions": 9999}, "--max-sessions is 9999"),
         ({"profile": "int4"}, "--profile is 'int4', expected one of c8, f32"),
+        ({"device": "gpu"}, "--device is 'gpu', expected cpu, cuda or cuda:N"),
+        ({"device": "cuda", "profile": "f32"}, "--device cuda computes profile c8 alone"),
         ({"log_level": "loud"}, "--log-level is 'loud'"),
         ({"drain_s": -1.0}, "--drain-s is -1"),
         ({"drain_s": float("nan")}, "--drain-s is nan"),

@@ -11,9 +11,9 @@ import torch
 from structlog.testing import capture_logs
 
 from peer.config import PeerConfig
-from peer.loading import Abandoned, load, open_checkpoint, settle
+from peer.loading import Abandoned, load, open_arithmetic, open_checkpoint, settle
 from peer.runner import Runner
-from swarm.errors import CorruptCheckpoint, ModelNotFound
+from swarm.errors import CorruptCheckpoint, ModelNotFound, UsageError
 from swarm.span import Span
 from tests.support import tiny
 from tests.support.panel_kernels import fake_native
@@ -46,7 +46,15 @@ def test_a_model_whose_tokenizer_cannot_be_read_is_refused_at_the_start(tmp_path
 def test_loading_reports_its_progress_and_ends_with_a_runner(tmp_path: Path):
     config = PeerConfig(model=str(tiny.directory()), cache=tmp_path)
     heard: list[tuple[int, int]] = []
-    runner = load(open_checkpoint(config), Span(1, 3), config, 4, lambda *done: heard.append(done), threading.Event())
+    runner = load(
+        open_checkpoint(config),
+        Span(1, 3),
+        config,
+        open_arithmetic(config),
+        4,
+        lambda *done: heard.append(done),
+        threading.Event(),
+    )
     assert isinstance(runner, Runner)
     assert heard and heard[-1][0] == heard[-1][1]
 
@@ -58,7 +66,8 @@ def test_the_threads_that_were_asked_for_compute_and_the_log_says_what_runs(
     config = PeerConfig(model=str(tiny.directory()), cache=tmp_path, threads=3)
     with fake_native() as native, capture_logs() as said, torch_threads():
         settle(2)
-        load(open_checkpoint(config), Span(1, 3), config, 4, lambda done, total: None, threading.Event())
+        arithmetic = open_arithmetic(config)
+        load(open_checkpoint(config), Span(1, 3), config, arithmetic, 4, lambda done, total: None, threading.Event())
         assert torch.get_num_threads() == 1, "the native kernels' threads are enough"
     assert native.opened == [("avx2", 3)]
     (line,) = [line for line in said if line["event"] == "arithmetic"]
@@ -70,9 +79,21 @@ def test_loading_can_be_abandoned(tmp_path: Path):
     abandon = threading.Event()
     abandon.set()
     with pytest.raises(Abandoned):
-        load(open_checkpoint(config), Span(0, 4), config, 4, lambda done, total: None, abandon)
+        load(open_checkpoint(config), Span(0, 4), config, open_arithmetic(config), 4, lambda done, total: None, abandon)
 
 
 def test_a_model_that_is_not_there_is_not_found(tmp_path: Path):
     with pytest.raises(ModelNotFound):
         open_checkpoint(PeerConfig(model=str(tmp_path / "none"), cache=tmp_path))
+
+
+def test_profile_f32_is_torchs_and_c8_the_hosts():
+    assert open_arithmetic(PeerConfig(profile="f32")).kernels.name == "reference"
+    here = open_arithmetic(PeerConfig())
+    assert (here.profile, here.free_bytes, here.kernels.device.type) == ("c8", None, "cpu")
+
+
+def test_a_gpu_that_is_not_there_is_a_mistake_of_usage(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(UsageError, match="--device cuda"):
+        open_arithmetic(PeerConfig(device="cuda"))

@@ -23,7 +23,7 @@ def test_every_flag_arrives():
         "--model org/name --revision main --blocks 0:20 --listen 0.0.0.0:4000 --announce example.org:4000 "
         f"--join {DOOR} {DOOR}2 --dht-listen 0.0.0.0:4001 --kv-tokens 4096 --max-sessions 8 --threads 3 --profile f32 "
         "--identity /tmp/id --cache /tmp/cache --http 127.0.0.1:4002 --log-level debug --drain-s 2.5 "
-        "--max-links 9 --max-chunk-tokens 64 --lease-s 7"
+        "--device cpu --max-links 9 --max-chunk-tokens 64 --lease-s 7"
     )
     assert parse(line.split(), {}) == PeerConfig(
         model="org/name",

@@ -103,8 +103,8 @@ def opening(span: Span = Span(0, 2)) -> Open:  # noqa: B008 - a frozen value
 
 
 async def test_the_ready_line_says_what_a_client_needs_and_it_is_true(peer: PeerProcess):
-    assert set(peer.ready) == {"event", "peer_id", "model", "blocks", "address", "join"}
-    assert (peer.ready["event"], peer.ready["model"], peer.ready["blocks"]) == ("ready", "tiny", [0, 2])
+    assert set(peer.ready) == {"event", "peer_id", "model", "blocks", "profile", "address", "join"}
+    assert [peer.ready[key] for key in ("event", "model", "blocks", "profile")] == ["ready", "tiny", [0, 2], "c8"]
     assert peer.join
     connection = Connection(peer.ready["address"])
     info = await connection.info(SOON)

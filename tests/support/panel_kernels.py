@@ -22,6 +22,7 @@ class PanelKernels:
 
     name = "panel-twin"
     layout: Layout = "panels"
+    device = reference.device
 
     def __init__(self) -> None:
         self.seen: list[Panels] = []

@@ -160,3 +160,10 @@ def test_no_route_is_cheaper_than_the_planned_one(claimed: list[tuple[int, int, 
     assert route.span == view.span
     cheapest = min(cost(a) for a in itertools.product(*([p for p in peers if b in p.span] for b in view.span)))
     assert cost(tuple(h.peer for h in route.hops for _ in h.span)) == pytest.approx(cheapest)
+
+
+def test_exact_and_approximate_peers_share_a_route_only_where_that_is_asked_for():
+    view = a_view(a_peer(1, "0:12"), a_peer(2, "12:24", profile="c8-approx"))
+    with pytest.raises(NoRoute, match="allow them by --profile c8-approx"):
+        plan(view, profile="c8", rtt_s=near)
+    assert spans(plan(view, profile="c8-approx", rtt_s=near)) == [(1, "0:12"), (2, "12:24")]
