@@ -13,8 +13,10 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -123,8 +125,9 @@ class LocalSwarm:
         new: list[LocalPeer] = []
         for span in spans:
             join = ["--join", *self.join] if self.peers else []
-            peer = LocalPeer("--blocks", span, *join, *self.common, *extra)
-            self.peers.append(peer)
+            with _signals_wait():  # or one between the start of a process and its entry here would leave it behind
+                peer = LocalPeer("--blocks", span, *join, *self.common, *extra)
+                self.peers.append(peer)
             new.append(peer)
             if len(self.peers) == 1:
                 peer.wait_ready(self.timeout_s)
@@ -139,3 +142,21 @@ class LocalSwarm:
             if peer.process.poll() is None:
                 peer.process.terminate()
         return [peer.terminate() for peer in self.peers]
+
+
+@contextmanager
+def _signals_wait() -> Iterator[None]:
+    """Signals that this process handles take effect when the block is over. (Blocking them would be inherited.)"""
+    if threading.current_thread() is not threading.main_thread():  # where no handler of Python's runs
+        yield
+        return
+    came: list[int] = []
+    numbers = [n for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if callable(signal.getsignal(n))]
+    before = {number: signal.signal(number, lambda n, _: came.append(n)) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    for number in came:
+        signal.raise_signal(number)

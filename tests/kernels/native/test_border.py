@@ -42,6 +42,7 @@ def good(function: str) -> dict[str, Any]:
         "rope": {"x": torch.ones(3, HEADS, DIM), "cos": cos, "sin": cos},
         "write_kv": {"k": torch.ones(3, KV_HEADS, DIM), "v": torch.ones(3, KV_HEADS, DIM), **pages},
         "attention": {"q": torch.ones(3, HEADS, DIM), **pages, "window": None, "softcap": None},
+        "top_k": {"logits": x, "k": 7},
         "embedding_rows": {"table": pack(Numbers(0).linear(70, 100)), "token_ids": torch.tensor([0, 5, 69])},
         "block": {"x": x, "weights": weights(), "shape": shape(), **pages, "cos": cos, "sin": cos},
     }
@@ -92,6 +93,7 @@ FREE = {
     *((f, "x", w) for f in ("quantize",) for w in ("a channel more", "a row more", "a row less")),
     *((f, "x", w) for f in ("norm", "norm_quantize") for w in ("a row more", "a row less")),
     ("norm", "x", "a dimension more"),
+    *(("top_k", "logits", w) for w in ("a channel more", "a row more", "a row less")),
     *(("gated_quantize", "gate_up", w) for w in ("a row more", "a row less")),
     *(("embedding_rows", "token_ids", w) for w in ("a row more", "a channel more", "a row less", "no channels")),
     *(("rope", "x", w) for w in ("sideways", "one row for all")),
@@ -107,6 +109,7 @@ FUNCTIONS = [
     "write_kv",
     "attention",
     "embedding_rows",
+    "top_k",
     "block",
 ]
 
@@ -122,7 +125,13 @@ def wrongs() -> Iterator[tuple[str, str, str]]:
 
 
 # A size that two arguments share is wrong in either.
-PARTNERS = {"x": "x|weight|cos|out", "q": "q|k_pages", "k": "k|v|k_pages", "k_pages": "k_pages|v_pages"}
+PARTNERS = {
+    "x": "x|weight|cos|out",
+    "q": "q|k_pages",
+    "k": "k|v|k_pages",
+    "k_pages": "k_pages|v_pages",
+    "logits": "logits|k",
+}
 
 
 def named(argument: str) -> str:
@@ -153,7 +162,8 @@ def test_what_is_the_arguments_own_choice_is_computed(function: str, argument: s
 
 def raw_arguments(function: str) -> dict[str, Any]:
     """What the extension's ``function`` takes in order, handles and outputs among it."""
-    arguments = {name: value for name, value in good(function).items() if name not in ("group", "shape")}
+    left_out = ("k",) if function == "top_k" else ("group", "shape")
+    arguments = {name: value for name, value in good(function).items() if name not in left_out}
     out = {"values": torch.zeros(3, 128, dtype=torch.int8), "scale": torch.zeros(3, 2)}
     if function in ("rope", "norm"):
         out = {"out": torch.zeros_like(arguments["x"])}
@@ -161,6 +171,8 @@ def raw_arguments(function: str) -> dict[str, Any]:
         out = {}
     elif function == "attention":
         arguments["window"], arguments["softcap"], out = 0, 0.0, {"out": torch.zeros(3, HEADS * DIM)}
+    elif function == "top_k":
+        out = {"values": torch.zeros(3, 7), "ids": torch.zeros(3, 7, dtype=torch.int64)}
     elif function == "embedding_rows":
         table = arguments["table"]
         arguments["table"] = shoal_native.Matrix(table.data, table.bias, 70, 100)
@@ -205,6 +217,8 @@ def test_what_is_not_an_array_at_all_is_refused_by_name(function: str):
         ("attention", "window", -1),
         ("attention", "softcap", -1.0),
         ("attention", "softcap", float("nan")),
+        ("top_k", "k", 101),
+        ("top_k", "k", -1),
         ("embedding_rows", "token_ids", torch.tensor([70])),
         ("embedding_rows", "token_ids", torch.tensor([-1])),
         ("embedding_rows", "token_ids", torch.tensor([2**40])),

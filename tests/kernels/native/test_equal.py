@@ -160,6 +160,33 @@ def test_write_kv(seed: int, plans: list[SeatPlan], kv_heads: int, head_dim: int
         assert all(map(same_bits, found, expected)), say(kernels)
 
 
+@given(seeds, st.integers(1, 20), widths, st.sampled_from(["plain", "sparse", "ties", "magnitudes"]), st.data())
+@examples(60)
+def test_top_k(seed: int, rows: int, vocab: int, kind: str, data: st.DataObject):
+    """Of equals, -0 and +0 among them, the lower id first; minus infinity is a logit like others."""
+    numbers, k = Numbers(seed), data.draw(st.integers(1, vocab))
+    logits = numbers.floats(kind, rows, vocab)
+    logits[numbers.uniform(rows, vocab) < 0.1] = -torch.inf
+    expected = reference.top_k(logits, k)
+    for kernels in engines(1, 2):
+        assert all(map(same_bits, kernels.top_k(logits, k), expected)), say(kernels)
+
+
+def test_top_k_of_none_wanted():
+    for kernels in engines(1):
+        values, ids = kernels.top_k(torch.ones(3, 5), 0)
+        assert values.shape == ids.shape == (3, 0)
+
+
+def test_top_k_of_a_vocabulary():
+    logits = Numbers(0).normal(3, 32000)
+    logits[1] = logits[1].sort().values  # every one is larger than those before
+    for k in (1, 50, 32000):
+        expected = reference.top_k(logits, k)
+        for kernels in engines(1):
+            assert all(map(same_bits, kernels.top_k(logits, k), expected)), say(kernels)
+
+
 def check_attention(
     seed: int,
     plans: list[SeatPlan],
