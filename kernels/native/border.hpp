@@ -79,9 +79,10 @@ Array<T> checked(nb::handle object, const char* name, std::initializer_list<int6
   if (type != dtype_of<Element>() || !fits)
     throw std::invalid_argument(std::string(name) + ": expected " + name_of(dtype_of<Element>()) + " " +
                                 shape_text(wanted) + ", got " + name_of(type) + " " + shape_text(shape));
-  int64_t stride = 1;
+  int64_t stride = 1, elements = 1;
+  for (int64_t length : shape) elements *= length;
   for (size_t i = shape.size(); i-- > 0; stride *= shape[i])
-    if (shape[i] > 1 && array.stride(i) != stride)
+    if (elements > 0 && shape[i] > 1 && array.stride(i) != stride)
       throw std::invalid_argument(std::string(name) + ": expected rows one after the other in memory (call contiguous())");
   return {static_cast<T*>(const_cast<void*>(array.data())), std::move(shape), nb::borrow(object)};
 }

@@ -277,6 +277,7 @@ class Engine {
 }  // namespace
 
 NB_MODULE(shoal_native, module) {
+  nb::set_leak_warnings(false);  // engines that live until the process ends are no leak
   const auto any = [](const char* name) { return nb::arg(name).none(); };  // None too, which is then refused by name
   module.doc() = "The arithmetic of profile c8 in C++; see kernels.native.";
   module.def("variants", [] {

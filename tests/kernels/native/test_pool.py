@@ -44,7 +44,7 @@ def state(task: str) -> str:
 
 def comes_true(condition: Callable[[], bool]) -> bool:
     """A thread that was joined leaves /proc a moment later, and one that goes to sleep needs its turn first."""
-    return any(condition() or os.sched_yield() for _ in range(100_000))
+    return any(condition() or os.sched_yield() for _ in range(20_000))
 
 
 @linux
