@@ -74,6 +74,7 @@ class Engine {
 
   void quantize(nb::handle x, nb::handle values, nb::handle scale) {
     auto in = checked<const float>(x, "x", {kAny, kAny});
+    require(in.shape[1] > 0, "x: expected at least one channel");
     auto out = activations<int8_t, float>(values, scale, in.shape[0], in.shape[1]);
     compute([&](char* memory) { kernels_.quantize(*pool_, in.data, rows(in), width(in), out.at(memory)); }, out.bytes());
   }
@@ -100,7 +101,8 @@ class Engine {
 
   void gated_quantize(nb::handle gate_up, nb::handle values, nb::handle scale) {
     auto in = checked<const float>(gate_up, "gate_up", {kAny, kAny});
-    require(in.shape[1] % 2 == 0, "gate_up: expected gate and up of one width, got " + std::to_string(in.shape[1]));
+    require(in.shape[1] > 0 && in.shape[1] % 2 == 0,
+            "gate_up: expected gate and up of one width, got " + std::to_string(in.shape[1]) + " channels");
     auto out = activations<int8_t, float>(values, scale, in.shape[0], in.shape[1] / 2);
     compute([&](char* memory) { kernels_.gated_quantize(*pool_, in.data, rows(in), width(in) / 2, out.at(memory)); },
             out.bytes());
