@@ -13,19 +13,18 @@ The scales sit behind the weights they belong to, so that one stream is read and
 the matrix's last and channels beyond its width are weight 0 (byte 128) with scale 0; rows of padding cost a narrow
 matrix up to 63 rows, and nothing else. One byte and a thirty-second a weight, as before packing.
 
-All native implementations share this layout, whatever their vectors' width. So one packed form is cached on disk and
-mapped (``model.cache``), and a machine's cache serves the next machine.
+All native implementations share this layout, whatever their vectors' width. So one packed form is cached on disk
+(``model.cache``), and a machine's cache serves the next machine.
 """
 
 from __future__ import annotations
 
-import mmap
-from contextlib import suppress
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from kernels.memory import huge
 from kernels.types import GROUP, Linear
 
 PANEL_ROWS = 64  # output rows that lie together
@@ -35,7 +34,6 @@ PIECE_BYTES = PANEL_ROWS * GROUP + 2 * PANEL_ROWS  # a panel's share of one grou
 _ZERO = 0x80  # the byte of weight 0
 _ZEROS = -0x7F7F7F80  # four of them, as int32
 _AT_A_TIME = 1 << 22  # weights packed at a time
-_HUGE = 2 << 20  # bytes of a huge page
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +66,10 @@ def pack(linear: Linear) -> Panels:
     assert linear.group == GROUP, f"panels have groups of {GROUP}, the matrix has {linear.group}"
     out, groups = linear.out_features, linear.groups
     panels = -(-out // PANEL_ROWS)
-    data = _memory(panels * groups * PIECE_BYTES).view(panels, groups, PIECE_BYTES)
+    count = panels * groups * PIECE_BYTES
+    memory = huge(count)
+    memory = torch.empty(count, dtype=torch.uint8) if memory is None else memory
+    data = memory.view(panels, groups, PIECE_BYTES)
     quads, scales = _views(data)
     weight = linear.weight.contiguous().view(torch.int32).view(out, groups, GROUP // QUAD)
     scale = linear.scale.view(torch.int16)
@@ -92,18 +93,6 @@ def unpack(panels: Panels) -> Linear:
         rows[first:end] = quads[panel].permute(2, 0, 1)[: end - first] ^ _ZEROS
         scale[first:end].view(torch.int16).copy_(scales[panel].t()[: end - first])
     return Linear(weight, scale, panels.bias, panels.in_features)
-
-
-def _memory(count: int) -> Tensor:
-    """``count`` bytes, in huge pages where the system has them: from single pages of 4 KiB that lie anywhere, a matrix
-    was read a fifth slower than from those or from a mapped file, sometimes at half the speed.
-    """
-    if count < _HUGE or not hasattr(mmap, "MADV_HUGEPAGE"):
-        return torch.empty(count, dtype=torch.uint8)
-    memory = mmap.mmap(-1, count, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    with suppress(OSError):  # a kernel without them
-        memory.madvise(mmap.MADV_HUGEPAGE)
-    return torch.frombuffer(memory, dtype=torch.uint8)
 
 
 def _views(data: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,5 +1,5 @@
-"""Quantised parts of a model on disk, so that a Peer starts by mapping files instead of reading and rounding a
-checkpoint again.
+"""Quantised parts of a model on disk, so that a Peer starts by reading what it needs instead of rounding a checkpoint
+again.
 
 One safetensors file a Block and one an End, so that Spans that overlap share them. A file is named by what it holds:
 the model's fingerprint, the identity of the files it was made from, the group size, the layout of the matrices, the
@@ -11,9 +11,9 @@ apart by size, time of change and inode, since hashing 140 GB takes longer than 
 model, or a new clone of it, have two caches: disk space and one more run of quantising against weights that are wrong.
 
 A file carries a SHA-256 of key, table and data, checked at every load; a file that fails is reported and made again.
-The check reads what computing would read first anyway, and leaves it mapped: pages of the file, which all Peers of this
-machine share, and no copy. Files are written aside, synced and renamed, so two Peers may start at once and a crash
-leaves nothing but a temporary file, which a later start removes.
+Files are read into huge pages (``kernels.memory`` says why), and mapped where the system has none or the file is small.
+They are written aside, synced and renamed, so two Peers may start at once and a crash leaves nothing but a temporary
+file, which a later start removes.
 
 A cache is a convenience: whatever is wrong with its directory is logged, and the Peer goes on without.
 """
@@ -33,6 +33,7 @@ from pathlib import Path
 import torch
 
 from kernels import Layout, panels
+from kernels.memory import huge
 from kernels.types import GROUP
 from model import quantize
 from model.safetensors_header import LENGTH_BYTES, build_header, header_length, parse_header
@@ -42,6 +43,7 @@ from swarm.errors import CorruptCheckpoint
 log = logging.getLogger(__name__)
 
 FORMAT = 2
+_AT_A_TIME = 64 << 20  # bytes a read
 ABANDONED_S = 600.0  # a temporary file that nobody has written to for so long
 SUPERSEDED_S = 7 * 86400.0  # what other code or another copy of the same model made, unused for so long
 _NAMES = {torch.uint8: "U8", torch.int8: "I8", torch.float16: "F16", torch.float32: "F32"}
@@ -66,7 +68,7 @@ class Cache:
         return self.directory / f"{part}.safetensors"
 
     def load(self, part: str) -> dict[str, torch.Tensor] | None:
-        """The part's tensors, mapped; None when it is not here or not whole."""
+        """The part's tensors; None when it is not here or not whole."""
         path = self.path(part)
         try:
             size = path.stat().st_size
@@ -101,7 +103,7 @@ class Cache:
             return False
 
     def _checked(self, part: str, path: Path, size: int) -> dict[str, torch.Tensor]:
-        data = map_file(path, 0, size)
+        data = _contents(path, size)
         length = header_length(bytes(data[:LENGTH_BYTES]), path.name, size)
         entries, metadata = parse_header(bytes(data[LENGTH_BYTES : LENGTH_BYTES + length]), path.name, size)
         tensors: dict[str, torch.Tensor] = {}
@@ -145,6 +147,21 @@ class Cache:
             with suppress(OSError):
                 if path != self.directory and time.time() - path.stat().st_mtime > SUPERSEDED_S:
                     shutil.rmtree(path, ignore_errors=True)
+
+
+def _contents(path: Path, size: int) -> memoryview:
+    memory = huge(size)
+    if memory is None:
+        return map_file(path, 0, size)
+    data = memory.numpy().data
+    with path.open("rb", buffering=0) as file:
+        done = 0
+        while done < size:
+            count = file.readinto(data[done : done + _AT_A_TIME])
+            if not count:
+                raise CorruptCheckpoint(f"it is truncated: expected {size} bytes, it has {done}")
+            done += count
+    return data
 
 
 def _bytes_of(tensor: torch.Tensor) -> memoryview:

@@ -152,8 +152,8 @@ class _Loader:
             made = in_layout(make(), self.layout)
             self.source.check_unchanged(names)  # or it is of two checkpoints, and none that the cache could name
             if self.cache is not None and self.cache.store(part, _tensors_of(made)):
-                mapped = self.cache.load(part)  # a first start then has the memory that later ones have
-                made = made if mapped is None else restore(mapped)
+                kept = self.cache.load(part)  # a first start then has the memory that later ones have
+                made = made if kept is None else restore(kept)
         self._advance(after - self.done)
         return made
 

@@ -74,7 +74,7 @@ def test_panels_start_on_a_cache_line():
 def test_a_large_matrix_has_memory_of_its_own_and_gives_it_back(monkeypatch: pytest.MonkeyPatch):
     linear = matrix(300, 130)
     whole = pack(linear).data
-    monkeypatch.setattr("kernels.panels._HUGE", 4096)
+    monkeypatch.setattr("kernels.memory.HUGE_PAGE_BYTES", 4096)
     one, other = pack(linear), pack(linear)
     assert one.data.equal(whole) and one.data.data_ptr() % 4096 == 0 and one.data.data_ptr() != other.data.data_ptr()
     del other

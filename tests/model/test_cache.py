@@ -8,7 +8,8 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from model.cache import ABANDONED_S, Cache
+from model.cache import ABANDONED_S, Cache, _contents
+from swarm.errors import CorruptCheckpoint
 
 FINGERPRINT = "00112233445566778899aabbccddeeff"
 
@@ -38,9 +39,24 @@ def files_limited_to(size: int):
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-@pytest.fixture
-def cache(tmp_path) -> Cache:
+@pytest.fixture(params=["mapped", "read into huge pages"])
+def cache(tmp_path, request, monkeypatch) -> Cache:
+    """A file as small as these is mapped; what large ones go through is the same but for where they lie."""
+    if request.param != "mapped":
+        monkeypatch.setattr("kernels.memory.HUGE_PAGE_BYTES", 1)
     return Cache(tmp_path, FINGERPRINT, "bytes")
+
+
+def test_a_file_that_shrinks_while_it_is_read_is_noticed(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr("kernels.memory.HUGE_PAGE_BYTES", 1)
+    cache = Cache(tmp_path, FINGERPRINT, "bytes")
+    cache.store("head", tensors())
+    size = cache.path("head").stat().st_size
+    monkeypatch.setattr("model.cache._AT_A_TIME", 100)
+    os.truncate(cache.path("head"), size // 2)
+    with pytest.raises(CorruptCheckpoint, match=f"expected {size} bytes, it has {size // 2}"):
+        _contents(cache.path("head"), size)
+    assert cache.load("head") is None
 
 
 def test_what_is_stored_is_loaded(cache):
@@ -56,12 +72,13 @@ def test_the_file_is_plain_safetensors(cache):
         assert same({name: file.get_tensor(name) for name in file.keys()}, tensors())  # noqa: SIM118
 
 
-def test_tensors_are_mapped_not_copied_and_aligned(cache):
+def test_a_small_file_is_mapped_a_large_one_copied_and_tensors_are_aligned(cache, request):
     cache.store("head", tensors())
     loaded = cache.load("head")
     assert loaded is not None
     if Path("/proc/self/maps").exists():
-        assert str(cache.path("head")) in Path("/proc/self/maps").read_text()
+        mapped = str(cache.path("head")) in Path("/proc/self/maps").read_text()
+        assert mapped == (request.node.callspec.params["cache"] == "mapped")
     assert loaded["qkv.weight"].data_ptr() % 64 == 0 and loaded["o.panels"].data_ptr() % 64 == 0
 
 
