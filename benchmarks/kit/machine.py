@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kernels.memory import huge
+
 BUFFER_BYTES = 512 << 20  # far beyond any cache
 _FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8", "asimddp", "i8mm")
 
@@ -27,7 +29,10 @@ class ReadBandwidth:
 
     def __init__(self, arithmetic: Any, threads: int, num_bytes: int = BUFFER_BYTES):
         self.threads = threads
-        self._buffer = torch.ones(num_bytes // 64 * 64, dtype=torch.uint8)  # written, or all pages would be one
+        count = num_bytes // 64 * 64
+        memory = huge(count)  # as weights are, and faster to read than small pages
+        self._buffer = torch.empty(count, dtype=torch.uint8) if memory is None else memory
+        self._buffer.fill_(1)  # written, or all pages would be one
         self._native_sum: Callable[[Tensor], int] | None = getattr(arithmetic, "read_sum", None)
         self.how = "torch's sum" if self._native_sum is None else "native sum"
 

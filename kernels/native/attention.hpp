@@ -96,54 +96,73 @@ SHOAL_INLINE void add_to(float* sum, f32x16 page, float alpha) { store(sum, load
 struct Queries {
   alignas(64) float q[kQueries * kMostHeadDim];
   alignas(64) float sum[kQueries * kMostHeadDim];
-  alignas(64) float p[kQueries * kPage];
-  float most[kQueries], total[kQueries], alpha[kQueries];
+  alignas(64) float p[(kQueries + 1) * kPage];  // one more than there are, for the second of a pair
+  float most[kQueries], before[kQueries], total[kQueries], alpha[kQueries];
   int position[kQueries];
   int count;
 };
 
-// Two queries' scores for the 32 tokens of a Page: s[0] and s[1] of query ``index``, s[2] and s[3] of the next.
-SHOAL_INLINE void score(const Queries& mine, int index, const float* keys, int stride, f32x16 (&s)[4]) {
+// Two queries' scores for the 32 tokens of a Page, to where their weights will be.
+SHOAL_INLINE void score(Queries& mine, int index, const float* keys, int stride) {
   const int vectors = stride / 16;
   const float* q = mine.q + (size_t)index * stride;
   const float* r = index + 1 < mine.count ? q + stride : q;
   for (int half = 0; half < 2; ++half) {
     const float* k = keys + half * 16 * stride;
+    f32x16 a, b;
     if (vectors == 4) {
-      scores_of_64(q, r, k, s[half], s[2 + half]);
+      scores_of_64(q, r, k, a, b);
     } else {
-      scores(q, r, k, vectors, s[half], s[2 + half]);
+      scores(q, r, k, vectors, a, b);
     }
+    float* to = mine.p + index * kPage + 16 * half;
+    store(to, a);
+    store(to + kPage, b);
   }
 }
 
-// One Page's weights for one query, from its scores: p, and how much what was summed so far shrinks.
-SHOAL_INLINE void weigh(Queries& mine, int index, f32x16* s, int first_token, float scale, const Shape& shape) {
+// One query's scores scaled and hidden where it must not see, and the largest so far. The next step is apart from this
+// one, so that the processor can work on several queries at once: each alone is a long chain.
+SHOAL_INLINE void find_most(Queries& mine, int index, int first_token, float scale, const Shape& shape) {
   const int position = mine.position[index];
+  float* scores = mine.p + index * kPage;
+  f32x16 s[2];
   for (int half = 0; half < 2; ++half) {
-    s[half] = s[half] * scale;
+    s[half] = load(scores + 16 * half) * scale;
     if (shape.softcap > 0.0f) s[half] = tanh(s[half] / shape.softcap) * shape.softcap;
     const int first = first_token + 16 * half;
     const i32x16 token = first + i32x16{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
     const f32x16 hidden = all(-__builtin_inff());
     if (first + 15 > position) s[half] = token > position ? hidden : s[half];
     if (shape.window && first <= position - shape.window) s[half] = token <= position - shape.window ? hidden : s[half];
+    store(scores + 16 * half, s[half]);
   }
+  const f32x16 both = larger(s[0], s[1]);
   float most = mine.most[index];
 #if defined(__AVX512F__)
-  const float found = _mm512_reduce_max_ps((__m512)larger(s[0], s[1]));
+  const float found = _mm512_reduce_max_ps((__m512)both);
   if (found > most) most = found;
 #else
-  const f32x16 both = larger(s[0], s[1]);
   for (int i = 0; i < 16; ++i) most = both[i] > most ? both[i] : most;
 #endif
-  const f32x16 p = exp(s[0] - most), r = exp(s[1] - most);
-  store(mine.p + index * kPage, p);
-  store(mine.p + index * kPage + 16, r);
-  const float alpha = most == mine.most[index] ? 1.0f : exp(all(mine.most[index] - most))[0];
-  mine.alpha[index] = alpha;
+  mine.before[index] = mine.most[index];
   mine.most[index] = most;
+}
+
+// One query's weights from its scores: p, and how much what was summed so far shrinks.
+SHOAL_INLINE void weigh(Queries& mine, int index) {
+  float* scores = mine.p + index * kPage;
+  const float most = mine.most[index], before = mine.before[index];
+  const f32x16 p = exp(load(scores) - most), r = exp(load(scores + 16) - most);
+  store(scores, p);
+  store(scores + 16, r);
+  const float alpha = most == before ? 1.0f : exp(all(before - most))[0];
+  mine.alpha[index] = alpha;
   mine.total[index] = mine.total[index] * alpha + tree(p + r);
+}
+
+SHOAL_INLINE void fetch(const uint16_t* from, int count) {
+  for (int at = 0; at < count; at += 32) __builtin_prefetch(from + at, 0, 2);
 }
 
 SHOAL_INLINE bool sees(const Queries& mine, int index, int first_token, int window) {
@@ -181,15 +200,19 @@ static void attend(const float* q, size_t q_stride, const Seat& seat, int from_r
     const int tokens = written - first_token < kPage ? written - first_token : kPage;
     page_to_floats(pages.k + at, tokens, head_dim, keys);
     page_to_floats(pages.v + at, tokens, head_dim, values);
+    // The next Page lies anywhere: it is fetched piece by piece while this one is computed.
+    const size_t after = seat.pages[page < last_page ? page + 1 : page];
+    const size_t next = (after * shape.kv_heads + kv_head) * kPage * head_dim;
+    const int piece = kPage * head_dim / ((mine.count + 1) / 2);
     for (int i = 0; i < mine.count; i += 2) {
-      const bool first = sees(mine, i, first_token, shape.window);
-      const bool second = i + 1 < mine.count && sees(mine, i + 1, first_token, shape.window);
-      if (!first && !second) continue;
-      f32x16 s[4];
-      score(mine, i, keys, stride, s);
-      if (first) weigh(mine, i, s, first_token, scale, shape);
-      if (second) weigh(mine, i + 1, s + 2, first_token, scale, shape);
+      fetch(pages.k + next + (size_t)(i / 2) * piece, piece);
+      fetch(pages.v + next + (size_t)(i / 2) * piece, piece);
+      score(mine, i, keys, stride);
     }
+    for (int i = 0; i < mine.count; ++i)
+      if (sees(mine, i, first_token, shape.window)) find_most(mine, i, first_token, scale, shape);
+    for (int i = 0; i < mine.count; ++i)
+      if (sees(mine, i, first_token, shape.window)) weigh(mine, i);
     for (int i = 0; i < mine.count; i += 4) {
       bool seen[4];
       for (int j = 0; j < 4; ++j) seen[j] = i + j < mine.count && sees(mine, i + j, first_token, shape.window);

@@ -113,15 +113,24 @@ SHOAL_INLINE f32x16 round_even(f32x16 v) {
 
 // NaN in ``v`` stays: x86's minimum and maximum return their second operand then, and a comparison is false.
 SHOAL_INLINE f32x16 clamp(f32x16 v, float least, float most) {
-#if defined(__AVX2__) && !defined(__AVX512F__)
+#if defined(__AVX512F__)
+  return (f32x16)_mm512_min_ps(_mm512_set1_ps(most), _mm512_max_ps(_mm512_set1_ps(least), (__m512)v));
+#elif defined(__AVX2__)
   return in_halves(
       v, [=](__m256 x) { return _mm256_min_ps(_mm256_set1_ps(most), _mm256_max_ps(_mm256_set1_ps(least), x)); });
-#endif
+#else
   v = v < least ? all(least) : v;
   return v > most ? all(most) : v;
+#endif
 }
 
-SHOAL_INLINE f32x16 larger(f32x16 a, f32x16 b) { return a > b ? a : b; }
+SHOAL_INLINE f32x16 larger(f32x16 a, f32x16 b) {
+#if defined(__AVX512F__)
+  return (f32x16)_mm512_max_ps((__m512)a, (__m512)b);
+#else
+  return a > b ? a : b;
+#endif
+}
 
 SHOAL_INLINE u32x16 larger(u32x16 a, u32x16 b) { return a > b ? a : b; }
 
