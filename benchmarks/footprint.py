@@ -3,8 +3,8 @@
 Real ``peer.serve`` processes with the whole model in profile c8, on loopback, weights quantised and on disk before.
 
 - **Memory**: the resident set of the process after a prompt and 64 tokens. The bar is 1.05 times the INT8 bytes of its
-  Span (a byte a weight), the keys and values that --kv-tokens reserves, and 300 MB for Python, torch and all else. p2pd,
-  the DHT's daemon, is a process of its own and is shown beside it.
+  Span (a byte a weight), the keys and values that --kv-tokens reserves, and 300 MB for Python, torch and all else.
+  p2pd, the DHT's daemon, is a process of its own and is shown beside it.
 - **Start**: from the command to the ready line, weights from the disk cache, which the page cache holds.
 - **Company**: two peers with two threads each on two cores, a Session on each. Threads that wait must sleep: together
   they bring at least 0.9 of what one alone brings.

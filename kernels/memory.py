@@ -23,11 +23,12 @@ def huge(count: int) -> Tensor | None:
     """
     if count < HUGE_PAGE_BYTES or not hasattr(mmap, "MADV_HUGEPAGE"):
         return None
-    memory = mmap.mmap(-1, count, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    whole = -(-count // HUGE_PAGE_BYTES) * HUGE_PAGE_BYTES  # or the rest would lie in small pages
+    memory = mmap.mmap(-1, whole, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     try:
         memory.madvise(mmap.MADV_HUGEPAGE)
     except OSError:  # a kernel built without them
         with suppress(BufferError):
             memory.close()
         return None
-    return torch.frombuffer(memory, dtype=torch.uint8)
+    return torch.frombuffer(memory, dtype=torch.uint8)[:count]

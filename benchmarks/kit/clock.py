@@ -15,7 +15,7 @@ from rich.progress import Progress
 Seconds = Callable[[], float]
 """Does its work once and returns how many seconds that took."""
 
-SETTLE_S = 0.005  # between two contestants: OpenMP's threads spin for a while after their work is done
+SETTLE_S = 0.03  # between two contestants: OpenMP's threads spin for some 6 ms after their work is done
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from benchmarks.kit.shapes import LlamaShape
 from kernels import panels
+from kernels.memory import huge
 from kernels.panels import Panels
 from kernels.types import GROUP, PAGE_SIZE, BatchRows, Linear, SeatRows
 from model.rope import RopeTable
@@ -70,9 +71,11 @@ def nbytes(matrix: Linear | Panels) -> int:
 
 
 def clone(matrix: Linear | Panels) -> Linear | Panels:
-    """The same matrix somewhere else in memory."""
+    """The same matrix somewhere else in memory of the same kind."""
     if isinstance(matrix, Panels):
-        return replace(matrix, data=matrix.data.clone())
+        memory = huge(matrix.data.nbytes)
+        copy = torch.empty_like(matrix.data) if memory is None else memory.view(matrix.data.shape)
+        return replace(matrix, data=copy.copy_(matrix.data))
     return Linear(matrix.weight.clone(), matrix.scale.clone(), matrix.bias, matrix.in_features)
 
 

@@ -1,18 +1,29 @@
 // The thread pool: how workers wait, and how tasks are handed out.
 //
-// A worker looks for work for a few microseconds, which is about the pause between two steps of a Block, and then sleeps
-// in the kernel. Spinning longer would take the core from another peer on this machine; sleeping at once would cost two
-// system calls for each of the hundred steps of a token.
+// **Waiting.** A worker without work looks for some for about 20 microseconds, the pause between two steps of a Block,
+// then for about 100 more, the pause between two Blocks, in which it offers its core to anybody at each look; then it sleeps in
+// the kernel. Spinning longer would take the core from another peer on this machine; sleeping at once would cost two
+// system calls for each of the hundred steps of a token, and the time until the system wakes it.
+//
+// **Waking.** Linux likes to wake a thread on the core of whoever wakes it, and where it does not know that cores share a
+// cache, as in many virtual machines, it then leaves the worker waiting there for milliseconds while other cores idle (2
+// ms in the median, seen with two cores). So a worker may run anywhere but on the core that its caller is on.
 #include "pool.hpp"
 
 #include <algorithm>
+
+#if defined(__linux__)
+#include <pthread.h>
+#include <sched.h>
+#endif
 
 #include "float_mode.hpp"
 
 namespace shoal {
 namespace {
 
-constexpr int kLooks = 400;  // about 10 to 20 microseconds
+constexpr int kLooks = 400;
+constexpr int kOffers = 200;
 
 inline void breathe() {
 #if defined(__x86_64__)
@@ -20,6 +31,20 @@ inline void breathe() {
 #elif defined(__aarch64__)
   asm volatile("yield");
 #endif
+}
+
+// Whether ``holds`` comes true while one looks.
+template <typename Condition>
+bool soon(const Condition& holds) {
+  for (int i = 0; i < kLooks; ++i) {
+    if (holds()) return true;
+    breathe();
+  }
+  for (int i = 0; i < kOffers; ++i) {
+    if (holds()) return true;
+    std::this_thread::yield();
+  }
+  return holds();
 }
 
 }  // namespace
@@ -65,26 +90,34 @@ void Pool::run(int tasks, void (*task)(void*, int), void* context) {
   unfinished_.store(tasks, std::memory_order_relaxed);
   remaining_.store(tasks, std::memory_order_release);
   calls_.fetch_add(1, std::memory_order_seq_cst);
-  if (asleep_.load(std::memory_order_seq_cst) > 0) calls_.notify_all();
+  if (asleep_.load(std::memory_order_seq_cst) > 0) {
+    keep_off_this_core();
+    calls_.notify_all();
+  }
   while (take_one()) {
   }
-  for (int looks = 0; looks < kLooks; ++looks) {
-    if (unfinished_.load(std::memory_order_acquire) == 0) return;
-    breathe();
-  }
+  if (soon([this] { return unfinished_.load(std::memory_order_acquire) == 0; })) return;
   for (int left; (left = unfinished_.load(std::memory_order_acquire)) != 0;) unfinished_.wait(left);
+}
+
+void Pool::keep_off_this_core() {
+#if defined(__linux__)
+  const int core = sched_getcpu();
+  cpu_set_t cores;
+  if (core < 0 || core == kept_off_ || sched_getaffinity(0, sizeof cores, &cores) != 0) return;
+  CPU_CLR(core, &cores);
+  if (CPU_COUNT(&cores) == 0) return;
+  for (auto& worker : workers_) pthread_setaffinity_np(worker.native_handle(), sizeof cores, &cores);
+  kept_off_ = core;
+#endif
 }
 
 void Pool::work() {
   FloatMode mode;
   uint32_t seen = 0;
+  const auto called = [&] { return calls_.load(std::memory_order_acquire) != seen; };
   while (true) {
-    int looks = 0;
-    while (calls_.load(std::memory_order_acquire) == seen && looks < kLooks) {
-      breathe();
-      ++looks;
-    }
-    if (calls_.load(std::memory_order_acquire) == seen) {
+    if (!soon(called)) {
       asleep_.fetch_add(1, std::memory_order_seq_cst);
       calls_.wait(seen, std::memory_order_seq_cst);
       asleep_.fetch_sub(1, std::memory_order_seq_cst);

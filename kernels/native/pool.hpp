@@ -26,6 +26,7 @@ class Pool {
   void work();
   void close();
   bool take_one();
+  void keep_off_this_core();
 
   std::vector<std::thread> workers_;
   // Written by run() only while no task is left; read by whoever has taken one.
@@ -37,6 +38,7 @@ class Pool {
   alignas(64) std::atomic<uint32_t> calls_{0};  // workers sleep on it
   std::atomic<int> asleep_{0};
   std::atomic<bool> closing_{false};
+  int kept_off_ = -1;  // the core that workers may not run on; run() alone knows it
 };
 
 // Runs a callable object on the pool; alone where there is nothing to share.
