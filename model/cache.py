@@ -10,10 +10,11 @@ taken would be served the weights of the original. Content hashes are known of f
 apart by size, time of change and inode, since hashing 140 GB takes longer than quantising them. So two copies of one
 model, or a new clone of it, have two caches: disk space and one more run of quantising against weights that are wrong.
 
-A file carries a SHA-256 of key, table and data, checked at every load; a file that fails is reported and made again.
-Files are read into huge pages (``kernels.memory`` says why), and mapped where the system has none or the file is small.
-They are written aside, synced and renamed, so two Peers may start at once and a crash leaves nothing but a temporary
-file, which a later start removes.
+A file carries a BLAKE3 hash of key, table and data, checked at every load (a start waits for it, and SHA-256 takes 2.5
+times as long); a file that fails is reported and made again. Files are read into huge pages (``kernels.memory`` says
+why), and mapped where the system has none, the file is small or little of it will be used. They are written aside,
+synced and renamed, so two Peers may start at once and a crash leaves nothing but a temporary file, which a later start
+removes.
 
 A cache is a convenience: whatever is wrong with its directory is logged, and the Peer goes on without.
 """
@@ -22,6 +23,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import mmap
 import os
 import secrets
 import shutil
@@ -31,6 +33,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import torch
+from blake3 import blake3
 
 from kernels import Layout, panels
 from kernels.memory import huge
@@ -42,7 +45,7 @@ from swarm.errors import CorruptCheckpoint
 
 log = logging.getLogger(__name__)
 
-FORMAT = 2
+FORMAT = 3
 _AT_A_TIME = 64 << 20  # bytes a read
 ABANDONED_S = 600.0  # a temporary file that nobody has written to for so long
 SUPERSEDED_S = 7 * 86400.0  # what other code or another copy of the same model made, unused for so long
@@ -67,12 +70,17 @@ class Cache:
     def path(self, part: str) -> Path:
         return self.directory / f"{part}.safetensors"
 
-    def load(self, part: str) -> dict[str, torch.Tensor] | None:
-        """The part's tensors; None when it is not here or not whole."""
+    def load(self, part: str, sparse: bool = False) -> dict[str, torch.Tensor] | None:
+        """The part's tensors; None when it is not here or not whole. ``sparse``: few rows of them will ever be read, so
+        once checked they stay on disk, mapped.
+        """
         path = self.path(part)
         try:
             size = path.stat().st_size
-            tensors = self._checked(part, path, size)
+            data = map_file(path, 0, size) if sparse else _contents(path, size)
+            tensors = self._checked(part, path, size, data)
+            if sparse and isinstance(data.obj, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+                data.obj.madvise(mmap.MADV_DONTNEED)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except (CorruptCheckpoint, OSError) as error:
@@ -102,8 +110,7 @@ class Cache:
                 temporary.unlink(missing_ok=True)
             return False
 
-    def _checked(self, part: str, path: Path, size: int) -> dict[str, torch.Tensor]:
-        data = _contents(path, size)
+    def _checked(self, part: str, path: Path, size: int, data: memoryview) -> dict[str, torch.Tensor]:
         length = header_length(bytes(data[:LENGTH_BYTES]), path.name, size)
         entries, metadata = parse_header(bytes(data[LENGTH_BYTES : LENGTH_BYTES + length]), path.name, size)
         tensors: dict[str, torch.Tensor] = {}
@@ -112,7 +119,7 @@ class Cache:
                 raise CorruptCheckpoint(f"unexpected dtype {entry.dtype}")
             tensor = torch.frombuffer(data[entry.start : entry.end], dtype=_DTYPES[entry.dtype])
             tensors[name] = tensor.reshape(entry.shape)
-        if metadata.get("sha256") != self._digest(part, tensors):
+        if metadata.get("blake3") != self._digest(part, tensors):
             raise CorruptCheckpoint("its bytes are not those that were written")
         return tensors
 
@@ -122,14 +129,14 @@ class Cache:
         ordered = {name: tensors[name].contiguous() for name in order}
         table = {name: (_NAMES[tensor.dtype], tuple(tensor.shape)) for name, tensor in ordered.items()}
         with path.open("xb") as file:
-            file.write(build_header(table, {"sha256": self._digest(part, ordered)}))
+            file.write(build_header(table, {"blake3": self._digest(part, ordered)}))
             for tensor in ordered.values():
                 file.write(_bytes_of(tensor))
             file.flush()
             os.fsync(file.fileno())
 
     def _digest(self, part: str, tensors: Mapping[str, torch.Tensor]) -> str:
-        digest = hashlib.sha256(f"{self.key} {part}".encode())
+        digest = blake3(f"{self.key} {part}".encode())
         for name, tensor in tensors.items():
             digest.update(f"\n{name} {_NAMES[tensor.dtype]} {list(tensor.shape)}\n".encode())
             digest.update(_bytes_of(tensor))

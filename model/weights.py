@@ -33,6 +33,7 @@ from swarm.span import Span
 Progress = Callable[[int, int], None]
 """Hears (bytes done, bytes in all) of the Span's checkpoint bytes."""
 
+EMBEDDING_PART = "embedding"  # a Session reads a row of it a token
 _SLICE = 1 << 20  # numbers looked at together
 
 
@@ -96,7 +97,7 @@ class _Loader:
         self.cache, self.progress = cache, progress
         self.cached: dict[str, Future[Mapping[str, Tensor] | None]] = {}  # under way, ahead of their turn
         if cache is not None:
-            self.cached = {part: pool.submit(cache.load, part) for part in self._parts()}
+            self.cached = {part: pool.submit(cache.load, part, part == EMBEDDING_PART) for part in self._parts()}
         self.total = sum(source.tensors[name].nbytes for name in span_tensors(config, span))
         self.done = 0
 
@@ -108,7 +109,7 @@ class _Loader:
     def _parts(self) -> list[str]:
         """The names of all cached units, in the order in which they are wanted."""
         first, last = self.span.start == 0, self.span.end == self.config.num_blocks
-        ends = ["head"] * last + ["embedding"] * (first and not (self.config.tied and last))
+        ends = ["head"] * last + [EMBEDDING_PART] * (first and not (self.config.tied and last))
         return [*ends, *map(_block_name, self.span)]
 
     def _block(self, block: int) -> BlockWeights:
@@ -137,7 +138,7 @@ class _Loader:
         if not first:
             return head
         shared = self.config.tied and last
-        embedding = head.head if shared else part("embedding", [EMBEDDING], head=False).embedding
+        embedding = head.head if shared else part(EMBEDDING_PART, [EMBEDDING], head=False).embedding
         return EndsWeights(embedding, head.norm, head.head)
 
     def _part(
@@ -152,7 +153,9 @@ class _Loader:
             made = in_layout(make(), self.layout)
             self.source.check_unchanged(names)  # or it is of two checkpoints, and none that the cache could name
             if self.cache is not None and self.cache.store(part, _tensors_of(made)):
-                kept = self.cache.load(part)  # a first start then has the memory that later ones have
+                kept = self.cache.load(
+                    part, part == EMBEDDING_PART
+                )  # a first start then has the memory that later ones have
                 made = made if kept is None else restore(kept)
         self._advance(after - self.done)
         return made

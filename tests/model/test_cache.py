@@ -82,6 +82,15 @@ def test_a_small_file_is_mapped_a_large_one_copied_and_tensors_are_aligned(cache
     assert loaded["qkv.weight"].data_ptr() % 64 == 0 and loaded["o.panels"].data_ptr() % 64 == 0
 
 
+def test_what_is_little_used_is_mapped_and_checked_all_the_same(cache):
+    cache.store("embedding", tensors())
+    assert same(cache.load("embedding", sparse=True), tensors())
+    data = bytearray(cache.path("embedding").read_bytes())
+    data[-1] ^= 1
+    cache.path("embedding").write_bytes(data)
+    assert cache.load("embedding", sparse=True) is None
+
+
 def test_changing_a_loaded_tensor_leaves_the_file_alone(cache):
     cache.store("head", tensors())
     loaded = cache.load("head")
