@@ -18,7 +18,7 @@ $(STAMP): pyproject.toml constraints.txt $(NATIVE)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
 		$(if $(filter-out $(NATIVE),$?),-e '.[dev]',--no-build-isolation --no-deps -e .)
 	@$(BIN)/python -c 'import shoal_native' 2>/dev/null || echo "WARNING: the native kernels were not built; Shoal runs without them, much slower." \
-		"They need gcc >= 11 or clang >= 14; then: make -B setup. Why it failed: $(BIN)/python -m pip install -v --no-deps -e ." >&2
+		"They need gcc >= 12 or clang >= 14; then: make -B setup. Why it failed: $(BIN)/python -m pip install -v --no-deps -e ." >&2
 	@touch $(STAMP)
 
 demo: setup

@@ -19,8 +19,9 @@ from kernels import Layout, reference
 from kernels.selfcheck import departures
 from kernels.types import BatchRows, BlockOperands, BlockShape
 from swarm.errors import UsageError
+from swarm.profile import APPROXIMATE
 
-EXACT, APPROXIMATE = "c8", "c8-approx"
+EXACT = "c8"
 INSTALL = "pip install 'shoal[cuda]'"
 LEAST_CAPABILITY = (8, 0)  # of tensor cores that Triton gives INT8 to
 

@@ -2,7 +2,7 @@
 computes nothing.
 
 **Why.** A core reads memory at full speed when it reads forward, and it multiplies fastest when what it reads is what
-an instruction takes: x86's ``vpdpbusd`` and ARM's ``udot`` multiply four neighbouring channels of a whole vector of
+an instruction takes: x86's ``vpdpbusd`` and ARM's ``usdot`` multiply four neighbouring channels of a whole vector of
 output rows, weights on the unsigned side. So 64 output rows make a **panel**, a panel is walked group by group, and a
 group of 64 channels lies in one piece of 4224 bytes, 66 cache lines:
 

@@ -139,7 +139,14 @@ def embedding_rows(table: Linear, token_ids: Tensor) -> Tensor:  # int64 [rows] 
 
 
 def top_k(logits: Tensor, k: int) -> tuple[Tensor, Tensor]:  # [rows, vocab] -> f32 and int64 [rows, k]
-    """The ``k`` largest of each row and their ids, largest first, of equals the lower id first. No NaN."""
+    """The ``k`` largest of each row and their ids, largest first, of equals the lower id first. Raises ValueError for
+    NaN.
+    """
+    if bool(torch.isnan(logits).any()):
+        raise ValueError("logits: NaN has no place in an order")
+    if k == 1:  # most often; a hundred times as fast
+        ids = logits.argmax(-1, keepdim=True)  # the first of equals
+        return logits.gather(-1, ids), ids
     values, ids = torch.sort(logits, dim=-1, descending=True, stable=True)
     return values[:, :k].contiguous(), ids[:, :k].contiguous()
 

@@ -54,7 +54,7 @@ def norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:  # [..., width], [wid
 def rope(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:  # [rows, heads, head_dim], [rows, head_dim / 2] twice
     """Rotates channel i with channel i + head_dim / 2: ``(a * cos - b * sin, b * cos + a * sin)``."""
     y = torch.empty(x.shape, dtype=torch.float32, device=x.device)
-    _heads(q=x, turned=y, cos=cos, sin=sin)
+    _heads(q=x.contiguous(), turned=y, cos=cos, sin=sin)
     return y
 
 

@@ -83,7 +83,7 @@ class Cache:
                 data.obj.madvise(mmap.MADV_DONTNEED)
         except (FileNotFoundError, NotADirectoryError):
             return None
-        except (CorruptCheckpoint, OSError) as error:
+        except (CorruptCheckpoint, OSError, ValueError) as error:
             log.warning("cache file %s cannot be used (%s); making it again", path, error)
             return None
         with suppress(OSError):

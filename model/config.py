@@ -119,7 +119,7 @@ _MOST = {
     "num_blocks": 4096,
     "num_heads": 4096,
     "num_kv_heads": 4096,
-    "head_dim": 4096,
+    "head_dim": 512,  # what the native kernels have room for; twice what any family uses
     "vocab_size": 1 << 24,
     "max_positions": 1 << 28,
 }

@@ -2,8 +2,9 @@
 quantised and packed.
 
 Nothing but the Span's own tensors is read: those of its Blocks, the embedding where it starts at Block 0, final norm
-and Head where it ends with the last. Besides the result, no more than the tensor at hand is in memory: first as the
-checkpoint has it, then, where the arithmetic wants panels, in its other form.
+and Head where it ends with the last. Besides the result, no more than the tensor at hand is in memory, first as the
+checkpoint has it, then, where the arithmetic wants panels, in its other form; and, for a moment, a part twice, when it
+was made and is read back from the cache.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ def choose_span(view: SwarmView, capacity: int, profile: str) -> Span:
 
 
 def _claims(view: SwarmView, profile: str) -> list[int]:
-    """How many Peers of ``profile`` serve each Block, or soon will."""
+    """How many Peers that a Session of ``profile`` may use serve each Block, or soon will."""
     counts = [0] * view.model.num_blocks
     for peer in view.peers:
         if accepts(profile, peer.profile) and peer.state in (PeerState.JOINING, PeerState.READY):

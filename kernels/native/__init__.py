@@ -12,14 +12,12 @@ from __future__ import annotations
 from typing import Any, Literal
 from weakref import WeakKeyDictionary
 
-import shoal_native
+import shoal_native  # pyright: ignore[reportMissingImports] built where there is a compiler
 import torch
 from torch import Tensor
 
 from kernels.panels import Panels
 from kernels.types import GROUP, BatchRows, BlockOperands, BlockShape, Quantized
-
-MOST_HEAD_DIM = 512
 
 
 def available() -> tuple[str, ...]:

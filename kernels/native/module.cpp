@@ -177,9 +177,8 @@ class Engine {
     const int64_t width = in.shape[1], k = best.shape[1];
     require(k <= width, "k: expected at most " + std::to_string(width) + ", got " + std::to_string(k));
     compute([&](char*) {
-      parallel(*pool_, rows(in), [&](int row) {
+      for (int64_t row = 0; row < in.shape[0]; ++row)  // on this thread: tasks of the pool must not throw
         shoal::top_k(in.data + row * width, width, k, best.data + row * k, where.data + row * k);
-      });
     });
   }
 

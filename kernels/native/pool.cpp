@@ -122,8 +122,8 @@ void Pool::work() {
       calls_.wait(seen, std::memory_order_seq_cst);
       asleep_.fetch_sub(1, std::memory_order_seq_cst);
     }
+    seen = calls_.load(std::memory_order_acquire);  // before closing_: a close after it is another call
     if (closing_.load()) return;
-    seen = calls_.load(std::memory_order_acquire);
     while (take_one()) {
     }
   }

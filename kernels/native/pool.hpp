@@ -19,7 +19,7 @@ class Pool {
 
   __attribute__((always_inline)) int threads() const { return static_cast<int>(workers_.size()) + 1; }
 
-  // Calls task(context, i) once for every i in 0 .. tasks - 1, in about ascending order, and returns when all are done.
+  // Tasks must not throw. Calls task(context, i) once for every i in 0 .. tasks - 1, in about ascending order, and returns when all are done.
   void run(int tasks, void (*task)(void*, int), void* context);
 
  private:

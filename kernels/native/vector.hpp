@@ -89,8 +89,6 @@ SHOAL_INLINE f32x16 in_halves(f32x16 v, const Function& function) {
 }
 #endif
 
-SHOAL_INLINE f32x16 to_float(i32x16 v) { return __builtin_convertvector(v, f32x16); }
-
 // For values that are whole numbers already.
 SHOAL_INLINE i32x16 to_int(f32x16 v) {
 #if defined(__AVX512F__)

@@ -167,3 +167,5 @@ def test_exact_and_approximate_peers_share_a_route_only_where_that_is_asked_for(
     with pytest.raises(NoRoute, match="allow them by --profile c8-approx"):
         plan(view, profile="c8", rtt_s=near)
     assert spans(plan(view, profile="c8-approx", rtt_s=near)) == [(1, "0:12"), (2, "12:24")]
+    with pytest.raises(NoRoute, match="start a peer there"):
+        plan(view, profile="f32", rtt_s=near)

@@ -343,3 +343,11 @@ def test_the_float_mode_of_the_caller_is_neither_used_nor_changed(strange: Calla
             assert mode() == plain
             for outcome in found:
                 assert all(map(agree, outcome, expected)), say(kernels)
+
+
+def test_top_k_refuses_what_has_no_order():
+    logits = torch.tensor([[float("nan"), 1.0, 3.0]])
+    for kernels in (reference, *engines(1)):
+        for k in (1, 2):
+            with pytest.raises(ValueError, match="NaN"):
+                kernels.top_k(logits, k)
