@@ -81,22 +81,30 @@ def select(name: str | None = None, threads: int | None = None, environ: Mapping
     """
     wanted = name or environ.get(VARIABLE) or None
     native = _native() if wanted != REFERENCE else None
-    chosen = choose(wanted, () if native is None else native.available())
-    if native is not None and chosen != REFERENCE:
-        return native.open(chosen, threads or len(os.sched_getaffinity(0)))
+    if isinstance(native, str):
+        if wanted is None:
+            _warn(native)
+        chosen = choose(wanted, (), f"; the native kernels cannot be loaded ({native})")
+    else:
+        chosen = choose(wanted, () if native is None else native.available())
+    if isinstance(native, _Native) and chosen != REFERENCE:
+        threads = threads or len(os.sched_getaffinity(0))
+        try:
+            return native.open(chosen, threads)
+        except RuntimeError as error:  # the system gives no more threads
+            raise UsageError(f"{error}; ask for fewer --threads") from None
     from kernels import reference
 
     return reference
 
 
-def choose(wanted: str | None, native: Sequence[str]) -> str:
+def choose(wanted: str | None, native: Sequence[str], why_not_more: str = "") -> str:
     """``wanted``, or the best of ``native`` (best first), or else the reference. Raises UsageError."""
     can = (*native, REFERENCE)
     if wanted is None:
         return can[0]
     if wanted not in can:
-        missing = "" if native else "; the native kernels are not installed"
-        raise UsageError(f"{VARIABLE} {wanted!r} cannot be had here, expected one of: {', '.join(can)}{missing}")
+        raise UsageError(f"{VARIABLE} {wanted!r} cannot be had here, expected one of: {', '.join(can)}{why_not_more}")
     return wanted
 
 
@@ -106,16 +114,20 @@ class _Native(NamedTuple):
 
 
 @functools.cache
-def _native() -> _Native | None:
-    """What ``kernels.native`` offers, or None without its extension, which is then said once."""
+def _native() -> _Native | str:
+    """What ``kernels.native`` offers, or why it cannot be loaded."""
     try:
         from kernels.native import available
         from kernels.native import open as open_native
     except ImportError as error:
-        log.warning(
-            "the native kernels are not installed (%s): computing with the reference, which is exact but many times "
-            "slower; install a C++20 compiler and then shoal again (pip install .)",
-            " ".join(str(error).split()),
-        )
-        return None
+        return " ".join(str(error).split())
     return _Native(available, open_native)
+
+
+@functools.cache
+def _warn(why: str) -> None:  # once
+    log.warning(
+        "the native kernels cannot be loaded (%s): computing with the reference, which is exact but many times slower; "
+        "install a C++20 compiler and then shoal again (pip install .)",
+        why,
+    )

@@ -98,7 +98,7 @@ def _recall(note: Path, key: str) -> ModelConfig | None:
         return ModelConfig(**{**fields, **lists, "rope": RopeConfig(**fields["rope"])})
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError, ShoalError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, ShoalError) as error:
         log.warning("the note %s cannot be used (%s); writing it anew", note, error)
         return None
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection
 
 from swarm.errors import NoRoute
 from swarm.peerinfo import PeerInfo
-from swarm.profile import APPROXIMATE, accepts
+from swarm.profile import APPROXIMATE
 from swarm.route import Hop, Route
 from swarm.span import Span, uncovered
 from swarm.view import SwarmView
@@ -81,6 +81,7 @@ def _why(
         lacking = f"no peer with {kv_tokens} free KV tokens serves blocks {blocks} now"
         return f"{lacking}; try again later or ask for fewer tokens"
     head = f"nobody serves blocks {blocks} of {view.model.name} in profile {profile} now"
-    if accepts(APPROXIMATE, profile) and not uncovered(wanted, (p.span for p in view.usable(APPROXIMATE))):
+    rough = [p.span for p in view.usable(APPROXIMATE) if p.profile == APPROXIMATE]
+    if rough and profile == "c8" and not uncovered(wanted, [*(p.span for p in usable), *rough]):
         return f"{head}; peers in {APPROXIMATE} do, not exactly repeatable: allow them by --profile {APPROXIMATE}"
     return f"{head}; start a peer there: python -m peer.serve --blocks {gaps[0]} --join …"

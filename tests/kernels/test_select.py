@@ -19,9 +19,11 @@ def native():
 @pytest.fixture
 def no_native(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "kernels.native", None)  # importing it fails
-    kernels._native.cache_clear()
+    for function in (kernels._native, kernels._warn):
+        function.cache_clear()
     yield
-    kernels._native.cache_clear()
+    for function in (kernels._native, kernels._warn):
+        function.cache_clear()
 
 
 def test_the_best_that_runs_here_is_chosen_with_the_threads_it_may_use(native: FakeNative):
@@ -51,8 +53,26 @@ def test_what_cannot_run_here_is_refused_with_what_can(native: FakeNative):
 def test_without_the_extension_the_reference_runs_and_says_so_once(no_native: None, caplog: pytest.LogCaptureFixture):
     assert select(environ={}) is reference and select(environ={}) is reference
     assert len(caplog.records) == 1 and "install a C++20 compiler" in caplog.text
-    with pytest.raises(UsageError, match=r"expected one of: reference; the native kernels are not installed"):
+
+
+def test_who_asks_for_a_native_one_hears_why_there_is_none_and_no_warning(
+    no_native: None, caplog: pytest.LogCaptureFixture
+):
+    with pytest.raises(UsageError, match=r"expected one of: reference; the native kernels cannot be loaded \(.+\)$"):
         select("avx2", environ={})
+    assert not caplog.records
+
+
+def test_threads_that_the_system_refuses_are_the_users_to_ask_fewer_of(
+    native: FakeNative, monkeypatch: pytest.MonkeyPatch
+):
+    def refuse(name: str, threads: int) -> Kernels:
+        raise RuntimeError(f"threads: the system refuses {threads} (no more)")
+
+    monkeypatch.setattr(native, "open", refuse)
+    kernels._native.cache_clear()
+    with pytest.raises(UsageError, match=r"the system refuses 64 \(no more\); ask for fewer --threads"):
+        select(threads=64, environ={})
 
 
 def test_who_asks_for_the_reference_hears_nothing_of_the_extension(no_native: None, caplog: pytest.LogCaptureFixture):

@@ -169,3 +169,6 @@ def test_exact_and_approximate_peers_share_a_route_only_where_that_is_asked_for(
     assert spans(plan(view, profile="c8-approx", rtt_s=near)) == [(1, "0:12"), (2, "12:24")]
     with pytest.raises(NoRoute, match="start a peer there"):
         plan(view, profile="f32", rtt_s=near)
+    exact = a_view(a_peer(1))
+    with pytest.raises(NoRoute, match="start a peer there"):  # and not: allow what nobody offers
+        plan(exact, profile="c8", rtt_s=near, banned=frozenset({exact.peers[0].peer_id}))
