@@ -2,7 +2,9 @@
 
 **Batch 1 to 16.** A row's linear layer is the reading of the matrix: 1.03 bytes a weight, so the floor is those bytes
 by the machine's read bandwidth, measured in the same run by a plain sum over 512 MB with as many threads. Matrices are
-walked in turn, more than 256 MB of them, so that no cache holds them. Bar: 0.95 of the bandwidth at batch 1.
+walked in turn, more than 256 MB of them, so that no cache holds them. Bar: 0.95 of the bandwidth at batch 1, without
+the border: crossing from Python to a kernel and back takes 10 to 13 us (measured in the same rounds), a tenth of the
+smallest matrix's time; a peer crosses it once a Block.
 
 **Prefill.** 64 to 512 rows: 2 * rows * inputs * outputs operations, in GFLOP/s. The yardstick is fbgemm's dynamic INT8
 linear (``quantized::linear_dynamic``), FP32 in and out on both sides, so ours is ``quantize`` and ``linear``. It has
@@ -80,7 +82,7 @@ def small_batches(arithmetic: Any, plan: Plan, found: Findings, advance: Callabl
         walked = _four(list(matrices.values()), plan.beyond) if name == FOUR else None
         walked = walked or beyond_caches(matrices[name], plan.beyond)
         total = sum(map(nbytes, walked))
-        contestants: dict[str, Seconds] = {"read": bandwidth.seconds}
+        contestants: dict[str, Seconds] = {"read": bandwidth.seconds, "border": timed(_border(arithmetic, len(walked)))}
         for rows in plan.batches:
             contestants[str(rows)] = timed(_walk(arithmetic, walked, rows))
         taken = take_turns(contestants, plan.rounds, advance)
@@ -88,7 +90,9 @@ def small_batches(arithmetic: Any, plan: Plan, found: Findings, advance: Callabl
         for rows in plan.batches:
             gb_s = total / taken.median(str(rows)) / 1e9
             share = taken.speed(str(rows), "read") * total / bandwidth.nbytes
-            found.batch.append({"shape": name, "rows": rows, "gb_s": round(gb_s, 2), "of_read": round(share, 4)})
+            inside = taken.median(str(rows)) - taken.median("border")
+            row = {"shape": name, "rows": rows, "gb_s": round(gb_s, 2), "of_read": round(share, 4)}
+            found.batch.append({**row, "kernel_of_read": round(share * taken.median(str(rows)) / inside, 4)})
     found.read_gb_s = round(bandwidth.nbytes / sorted(reads)[len(reads) // 2] / 1e9, 2)
 
 
@@ -157,7 +161,7 @@ def measure(threads: int, plan: Plan, bar: Progress) -> Findings:
 
 def bars(found: Findings) -> list[Bar]:
     at = f"{found.threads} thread{'s' * (found.threads > 1)}"
-    singles = {row["shape"]: row["of_read"] for row in found.batch if row["rows"] == 1}
+    singles = {row["shape"]: row["kernel_of_read"] for row in found.batch if row["rows"] == 1}
     worst = min((name for name in singles if name != FOUR), key=lambda name: singles[name])
     made = [
         Bar(f"batch 1, {at}: {FOUR}, of the read bandwidth", singles[FOUR], 0.95),
@@ -174,9 +178,12 @@ def bars(found: Findings) -> list[Bar]:
 def show(found: Findings) -> None:
     title = f"{found.isa}, {found.threads} thread(s); plain reading ({found.read_how}): {found.read_gb_s:.1f} GB/s"
     batches = sorted({row["rows"] for row in found.batch})
-    table = Table("GB/s of weights (of plain reading)", *(f"{rows} rows" for rows in batches), title=title)
+    table = Table(
+        "GB/s of weights (of plain reading, without the border)", *(f"{rows} rows" for rows in batches), title=title
+    )
     for name in dict.fromkeys(row["shape"] for row in found.batch):
-        cells = [f"{row['gb_s']:.1f} ({row['of_read']:.2f})" for row in found.batch if row["shape"] == name]
+        found_here = [row for row in found.batch if row["shape"] == name]
+        cells = [f"{row['gb_s']:.1f} ({row['of_read']:.2f}, {row['kernel_of_read']:.2f})" for row in found_here]
         table.add_row(name, *cells)
     console().print(table)
     columns = list(dict.fromkeys(who for row in found.prefill for who in row["gflop_s"]))
@@ -214,6 +221,17 @@ def _walk(arithmetic: Any, matrices: list[Any], rows: int) -> Callable[[], None]
     def walk() -> None:
         for matrix in matrices:
             arithmetic.linear(x[matrix.in_features], matrix)
+
+    return walk
+
+
+def _border(arithmetic: Any, calls: int) -> Callable[[], None]:
+    """So many calls that compute next to nothing: what crossing from Python to the kernels and back takes."""
+    matrix, x = operand(arithmetic, random_linear(GROUP, GROUP)), arithmetic.quantize(torch.randn(1, GROUP), GROUP)
+
+    def walk() -> None:
+        for _ in range(calls):
+            arithmetic.linear(x, matrix)
 
     return walk
 

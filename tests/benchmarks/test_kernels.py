@@ -24,7 +24,10 @@ def test_every_shape_is_measured_at_every_batch_and_against_every_yardstick():
 
 def test_the_bar_of_the_worst_shape_is_the_worst_shapes():
     found = kernels.Findings(1, "x")
-    found.batch = [{"shape": name, "rows": 1, "of_read": share} for name, share in (("a", 0.99), ("b", 0.8))]
-    found.batch += [{"shape": "b", "rows": 2, "of_read": 0.1}, {"shape": kernels.FOUR, "rows": 1, "of_read": 0.96}]
+    found.batch = [{"shape": name, "rows": 1, "kernel_of_read": share} for name, share in (("a", 0.99), ("b", 0.8))]
+    found.batch += [
+        {"shape": "b", "rows": 2, "kernel_of_read": 0.1},
+        {"shape": kernels.FOUR, "rows": 1, "kernel_of_read": 0.96},
+    ]
     all_four, worst = kernels.bars(found)
     assert all_four.met and not worst.met and worst.value == 0.8
