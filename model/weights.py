@@ -3,8 +3,7 @@ quantised and packed.
 
 Nothing but the Span's own tensors is read: those of its Blocks, the embedding where it starts at Block 0, final norm
 and Head where it ends with the last. Besides the result, no more than the tensor at hand is in memory, first as the
-checkpoint has it, then, where the arithmetic wants panels, in its other form; and, for a moment, a part twice, when it
-was made and is read back from the cache.
+checkpoint has it, then, where the arithmetic wants panels, in its other form.
 """
 
 from __future__ import annotations
@@ -154,10 +153,9 @@ class _Loader:
             made = in_layout(make(), self.layout)
             self.source.check_unchanged(names)  # or it is of two checkpoints, and none that the cache could name
             if self.cache is not None and self.cache.store(part, _tensors_of(made)):
-                kept = self.cache.load(
-                    part, part == EMBEDDING_PART
-                )  # a first start then has the memory that later ones have
-                made = made if kept is None else restore(kept)
+                del made  # read back, so that a first start has the memory that later ones have; never both at once
+                kept = self.cache.load(part, part == EMBEDDING_PART)
+                made = in_layout(make(), self.layout) if kept is None else restore(kept)
         self._advance(after - self.done)
         return made
 

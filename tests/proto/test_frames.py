@@ -44,7 +44,7 @@ sampling = st.builds(
     top_k=st.integers(0, 1 << 20),
     top_p=st.floats(0, 1, exclude_min=True),
     min_p=st.floats(0, 1),
-    repetition_penalty=st.floats(0, 100, exclude_min=True),
+    repetition_penalty=st.floats(0.01, 100),
     presence_penalty=st.floats(-2, 2),
     frequency_penalty=st.floats(-2, 2),
     seed=st.integers(0, 2**64 - 1),
