@@ -12,25 +12,32 @@ import asyncio
 import importlib
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Unpack, cast, overload
 
+from client.answers import search, several
 from client.assets import AssetStore
+from client.beams import BeamSearch
 from client.config import ClientConfig
 from client.deadline import in_time
 from client.journal import Budget
 from client.learn import learn
 from client.links import Links
+from client.prefixes import Prefixes
+from client.request import Request
 from client.result import Piece, Result
-from client.sampling import Options, read_options, sketch
+from client.sampling import Options, Wish, read_options, sketch
 from client.served import Served, find_model
-from client.session import Request, Session
+from client.session import Session
 from client.stream import AsyncStream
 from client.text import Message, check_messages, check_text
+from client.tools import Tools
+from client.trace import Tracer
 from client.watcher import Watcher
 from client.writer import Writer
 from dht.directory import Directory
-from proto.frames import Limits
+from proto.limits import Limits
 from swarm.address import SWARM_VARIABLE, read_swarm
 from swarm.clock import Clock, SystemClock
 from swarm.errors import NoRoute, ShoalError, SwarmError, UsageError
@@ -87,8 +94,9 @@ class AsyncClient:
         self._clock = clock or SystemClock()
         self._turns = asyncio.Semaphore(self.config.max_concurrent)
         self._budget = Budget(self.config.journal_bytes)
+        self._prefixes = Prefixes()
         self._connecting = asyncio.Lock()
-        self._connection: tuple[Served, Watcher, Links] | None = None
+        self._connection: tuple[Served, Watcher, Links, Tools] | None = None
         self._closers = AsyncExitStack()
         self._closed = False
 
@@ -158,22 +166,49 @@ class AsyncClient:
     ) -> AsyncGenerator[Piece | Result, None]:
         """Pieces, then the Result; before an error in mid-sentence the Result of what there was."""
         begun = self._clock.monotonic()
-        served, watcher, links = await self._connected()
+        served, watcher, links, tools = await self._connected()
         wish = read_options(options, eos_token_ids=served.eos_token_ids, defaults=served.defaults)
         prompt = await encode(served)
         new = served.room(prompt, wish, watcher.view, self.config.max_new_tokens)
+        beams = None if wish.beams is None else BeamSearch(wish.beams, new, wish.stop_token_ids)
+        sampling = wish.sampling
+        if beams is not None:
+            sampling = replace(sampling, logprobs=min(beams.width, served.vocab_size))
+        elif wish.choices.ranked and sampling.logprobs is None:
+            sampling = replace(sampling, logprobs=0)
         request = Request(
-            served.model, served.profile, prompt, new, wish.sampling, served.hidden_size, served.vocab_size
-        )
+            served.model, served.profile, prompt, new, sampling, served.hidden_size, served.vocab_size,
+            tuple(sorted(wish.stop_token_ids)), guided=beams is not None, timing=self.config.trace,
+        )  # fmt: skip
+
+        def new_writer(wish: Wish) -> Writer:
+            return Writer(served.codec, prompt, wish, new, begun)
+
         async with (
             self._turns,
-            Session(request, watcher, links, self._budget, self.config, clock=self._clock) as session,
-        ):
-            writer = Writer(served.codec, prompt, wish, new, begun)
+            tools.drafter(prompt, alone=beams is None and wish.choices.candidates == 1) as drafter,
+            Session(
+                request, watcher, links, self._budget, self.config,
+                clock=self._clock, prefixes=self._prefixes, drafter=drafter, ends=tools.ends,
+            ) as session,
+        ):  # fmt: skip
+            if beams is not None:
+                results = await search(session, prompt, wish, sampling, beams, new_writer, self._clock)
+                yield replace(results[0], alternatives=tuple(results[1:]))
+                return
+            if wish.choices.candidates > 1:
+                results = await several(session, prompt, wish, sampling, wish.choices, new_writer, self._clock)
+                yield replace(results[0], alternatives=tuple(results[1:]))
+                return
+            writer, tracer, shape = new_writer(wish), Tracer(self._clock.monotonic()), "ring"
             try:
                 while writer.finish_reason is None:
                     token = await session.next()
-                    piece = writer.write(token, self._clock.monotonic(), session.route, session.failovers)
+                    now = self._clock.monotonic()
+                    if session.route is not None:
+                        tracer.hear(token, session.route, now)
+                    piece = writer.write(token, now, session.route, session.failovers)
+                    shape = session.shape
                     if writer.finish_reason is not None:
                         session.close()  # before the reader sees the end: it may not read on for a while
                     yield piece
@@ -185,9 +220,14 @@ class AsyncClient:
                     session.close()
                     yield torso
                 raise
-            yield writer.result(session.route, session.failovers)
+            yield replace(
+                writer.result(session.route, session.failovers),
+                cached_tokens=session.cached_tokens,
+                shape=shape,
+                trace=tracer.trace(shape) if self.config.trace else None,
+            )
 
-    async def _connected(self) -> tuple[Served, Watcher, Links]:
+    async def _connected(self) -> tuple[Served, Watcher, Links, Tools]:
         async with self._connecting:
             if self._closed:
                 raise UsageError("this client is closed")
@@ -204,7 +244,7 @@ class AsyncClient:
                 self._connection = connection
             return self._connection
 
-    async def _connect(self, stack: AsyncExitStack) -> tuple[Served, Watcher, Links]:
+    async def _connect(self, stack: AsyncExitStack) -> tuple[Served, Watcher, Links, Tools]:
         directory = self._given_directory
         if directory is None:
             directory = await _join(self._swarm)
@@ -232,7 +272,7 @@ class AsyncClient:
 
         served = await learn(watcher, links, store, self.config.profile, look_again, self._clock)
         links.limits = Limits(hidden_size=served.hidden_size, vocab_size=served.vocab_size)
-        return served, watcher, links
+        return served, watcher, links, await Tools.open(self.config, served, stack)
 
 
 async def _all(work: Iterable[Coroutine[Any, Any, Result]]) -> list[Result]:

@@ -6,9 +6,12 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
+from client import waterfall
 from client.client import Client
 from client.once import callable_module, generate
+from client.result import Result
 from client.sampling import Options, read_options
 from client.terminal import Progress, add_sampling_options, add_swarm_options, command, config_of, options_of
 from swarm.errors import ShoalError, UsageError
@@ -23,6 +26,14 @@ def main(argv: Sequence[str] | None = None, client_type: type[Client] = Client) 
     parser.add_argument(
         "--logprobs", type=int, metavar="K", help="report log probabilities, and K alternatives a token (with --json)"
     )
+    several = parser.add_argument_group("several answers (shown when all are done)")
+    several.add_argument("-n", type=int, metavar="N", help="so many answers")
+    several.add_argument("--best-of", type=int, metavar="N", help="of so many, the likeliest")
+    several.add_argument("--num-beams", type=int, metavar="N", help="beam search")
+    several.add_argument("--length-penalty", type=float, metavar="X", help="of beam search (default 1)")
+    parser.add_argument(
+        "--trace", type=Path, metavar="FILE", help="show where a step's time went; write all steps for Perfetto"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON line when it is done, instead of streaming")
     arguments = parser.parse_args(argv)
     return command(lambda: _generate(arguments, client_type))
@@ -33,8 +44,16 @@ def _generate(arguments: argparse.Namespace, client_type: type[Client]) -> int:
     read_options(options)
     config = config_of(arguments)
     prompt = _prompt(arguments.prompt)
+    if arguments.trace is not None:
+        if any(getattr(arguments, name) not in (None, 1) for name in ("n", "best_of", "num_beams")):
+            raise UsageError("--trace follows one answer; leave out -n, --best-of and --num-beams")
+        waterfall.check(arguments.trace)
     with client_type(arguments.join, arguments.model, config) as client:
-        return _json(client, prompt, options) if arguments.json else _stream(client, prompt, options)
+        result = (_json if arguments.json else _stream)(client, prompt, options)
+    if arguments.trace is not None and result.trace is not None:
+        waterfall.save(arguments.trace, result.trace)
+        waterfall.show(result.trace)
+    return 0
 
 
 def _prompt(given: str) -> str:
@@ -48,18 +67,25 @@ def _prompt(given: str) -> str:
         raise UsageError(f"the prompt on stdin is not UTF-8: {error.reason} at byte {error.start}") from None
 
 
-def _stream(client: Client, prompt: str, options: Options) -> int:
-    stream = client.stream(prompt, **options)
+def _stream(client: Client, prompt: str, options: Options) -> Result:
+    stream, shown = client.stream(prompt, **options), False
     with Progress() as progress:
         for piece in stream:
             progress.show(piece)
             print(piece.text, end="", flush=True)
-        print(flush=True)
-        progress.summary(stream.result)
-    return 0
+            shown = True
+        result = stream.result
+        for number, answer in enumerate((result, *result.alternatives), 1):
+            if result.alternatives:
+                print(f"--- {number}\n{answer.text}", end="")
+            elif not shown:
+                print(answer.text, end="")
+            print(flush=True)
+        progress.summary(result)
+    return result
 
 
-def _json(client: Client, prompt: str, options: Options) -> int:
+def _json(client: Client, prompt: str, options: Options) -> Result:
     """One line, also where the swarm fails in mid-sentence: then with all there was and ``finish_reason`` "error"."""
     stream = client.stream(prompt, **options)
     with Progress() as progress:
@@ -72,7 +98,7 @@ def _json(client: Client, prompt: str, options: Options) -> int:
             raise
         print(json.dumps(stream.result.as_json()), flush=True)
         progress.summary(stream.result)
-    return 0
+    return stream.result
 
 
 if __name__ == "__main__":

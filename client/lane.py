@@ -1,45 +1,36 @@
-"""Lane: a Session's Seat at one Hop, as the client sees it. Sends Chunks, believes no answer unchecked.
+"""Lane: a Session's Seat at one Hop, as the client sees it. Believes no answer unchecked.
 
-What a Hop may answer is exactly one entry of the wanted kind, with the same step, position and shape, and finite
-numbers. Anything else is a Fault, raised here, and the Lane is then of no more use: its owner closes it and looks for
-another Hop.
+Open and Advance are agreed on here, one at a time; everything else that the Hop says goes to the Session's Mailbox.
+What is of an older epoch is dropped. What cannot be an answer is a Fault, and the Lane is then of no more use: its
+owner closes it and looks for another Hop.
 """
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
-from proto.messages import Advance, Body, Chunk, Close, Done, Entry, Hidden, Open, Opened, Token, Want, WireDType
+from client.mailbox import Mailbox
+from proto.limits import PAGE_TOKENS
+from proto.link import Ear
+from proto.messages import Advance, Body, Close, Entry, Fork, Hidden, Neighbour, Open, Opened, Token, WireDType
 from swarm.errors import BadNumbers, BadRequest, Fault, Timeout
 from swarm.peerinfo import PeerInfo
 from swarm.route import Hop
 from swarm.span import Span
 
-Answer = Chunk | Token | Done
-
-BUSY_FACTOR = 4.0  # times what a busy peer needs by its own figures
-LONGEST_BUSY_S = 1800.0  # whatever it claims
-
-
-class Talk(Protocol):
-    """The part of ``proto.link.Conversation`` that is used."""
-
-    def send(self, epoch: int, body: Body) -> None: ...
-
-    async def receive(self, timeout_s: float) -> Entry:
-        """Nothing of an epoch below the highest one sent. Raises the peer's Fault."""
-        ...
-
-    def close(self) -> None: ...
-
 
 class Line(Protocol):
     """The part of ``proto.link.Link`` that is used."""
 
-    def conversation(self, session: bytes) -> Talk: ...
+    def attach(self, session: bytes, ear: Ear) -> None: ...
+
+    def detach(self, session: bytes) -> None: ...
+
+    def send(self, entry: Entry) -> None: ...
 
 
 class Lines(Protocol):
@@ -50,8 +41,14 @@ class Lines(Protocol):
         ...
 
     async def responsive(self, peer: PeerInfo) -> PeerInfo | None:
-        """What ``peer`` says of itself now; None when it does not answer, so that a late step means frozen."""
+        """What ``peer`` says of itself now; None when it does not answer, so that silence means frozen."""
         ...
+
+    def apart(self, one: PeerInfo, other: PeerInfo) -> bool:
+        """Whether ``one`` was lately found not to reach ``other``."""
+        ...
+
+    def set_apart(self, one: PeerInfo, other: PeerInfo) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,136 +61,145 @@ class Shape:
 
 
 class Lane:
-    """``position`` is the next one that the Seat takes; ``last_step`` is -1 before the first."""
+    """``position`` and ``kept_from`` are those of the last agreement."""
 
-    def __init__(self, hop: Hop, talk: Talk, lines: Lines, shape: Shape, epoch: int):
+    def __init__(self, hop: Hop, seat: bytes, line: Line, mailbox: Mailbox, shape: Shape, epoch: int):
         self.hop = hop
-        self.position = 0
-        self.last_step = -1
+        self.seat = seat
+        self.position = self.kept_from = 0
         self.max_chunk_tokens = 1
-        self._talk, self._lines, self._shape, self._epoch = talk, lines, shape, epoch
+        self._line, self._mailbox, self._shape, self._epoch = line, mailbox, shape, epoch
+        self._agreement: asyncio.Future[Opened] | None = None
+        self._over = False
 
     @property
     def span(self) -> Span:
         return self.hop.span
 
+    @property
+    def neighbour(self) -> Neighbour:
+        """The Seat as others are told of it."""
+        peer = self.hop.peer
+        return Neighbour(peer.peer_id, peer.address, self.seat, self.max_chunk_tokens)
+
     @classmethod
     async def open(
-        cls,
-        lines: Lines,
-        hop: Hop,
-        seat: bytes,
-        epoch: int,
-        request: Open,
-        shape: Shape,
-        *,
-        max_chunk_tokens: int,
-        timeout_s: float,
-    ) -> Lane:
+        cls, lines: Lines, hop: Hop, seat: bytes, epoch: int, request: Open, shape: Shape, mailbox: Mailbox,
+        *, max_chunk_tokens: int, timeout_s: float,
+    ) -> Lane:  # fmt: skip
         """Take a Seat. Raises the peer's Fault, or one for its silence; no Seat is left behind then."""
-        line = await lines.get(hop.peer)
-        lane = cls(hop, line.conversation(seat), lines, shape, epoch)
+        lane = cls(hop, seat, await lines.get(hop.peer), mailbox, shape, epoch)
+        lane._line.attach(seat, lane)
         try:
-            await lane._agree(request, timeout_s)
+            opened = await lane._agree(request, timeout_s)
+            if opened.max_chunk_tokens < 1 or opened.position > len(request.prefix) * PAGE_TOKENS:
+                raise lane.broken(f"position {opened.position} and chunks of {opened.max_chunk_tokens} tokens")
         except BaseException:
             lane.close()
             raise
-        lane.max_chunk_tokens = min(max_chunk_tokens, lane.max_chunk_tokens)
+        lane.max_chunk_tokens = min(max_chunk_tokens, opened.max_chunk_tokens)
+        return lane
+
+    async def fork(self, seat: bytes, request: Fork, mailbox: Mailbox, timeout_s: float) -> Lane:
+        """A second Seat at the same Hop, which begins as this one did. Raises a Fault."""
+        lane = Lane(self.hop, seat, self._line, mailbox, self._shape, self._epoch)
+        lane.max_chunk_tokens = self.max_chunk_tokens
+        lane._line.attach(seat, lane)
+        try:
+            opened = await lane._agree(request, timeout_s, self.seat)
+            if opened.position > request.position:
+                raise lane.broken(f"a fork with position {opened.position}, expected up to {request.position}")
+        except BaseException:
+            lane.close()
+            raise
         return lane
 
     async def advance(self, epoch: int, timeout_s: float) -> None:
-        """Raise the Seat's epoch, so that nothing older can write to it. Also proves that the Seat is still there."""
+        """Raise the Seat's epoch, so that nothing older can write to it, and learn how far it is."""
         self._epoch = epoch
         await self._agree(Advance(), timeout_s)
 
-    async def take(self, chunk: Chunk, timeout_s: float, busy_timeout_s: float) -> Answer:
-        """Send ``chunk`` and return its answer. Raises a Fault.
-
-        A peer that is late but still answers Info is busy: it gets ``busy_timeout_s`` in all, or several times what it
-        needs for its queue and ``chunk`` by its own figures. One that does not answer is frozen.
-        """
-        self._talk.send(self._epoch, chunk)
-        waited, allowed = 0.0, busy_timeout_s
-        while True:
-            try:
-                entry = await self._receive(timeout_s)
-                break
-            except Timeout:
-                waited += timeout_s
-                info = await self._lines.responsive(self.hop.peer)
-                if info is None:
-                    raise
-                tokens = info.queue_tokens + chunk.count
-                # Its speed as announced before it was chosen: slowness claimed only when late excuses nothing.
-                block_s = min(info.block_s, self.hop.peer.block_s)
-                claimed = BUSY_FACTOR * block_s * len(self.span) * tokens
-                allowed = max(allowed, min(claimed, LONGEST_BUSY_S))  # the queue only shrinks while it works
-                if waited >= allowed:
-                    raise
-        answer = self._checked(chunk, entry.body)
-        self.position += chunk.count
-        self.last_step = chunk.step
-        return answer
+    def send(self, body: Body) -> None:
+        """Queue an entry for the Seat. Raises DeadLink, Overflow."""
+        self._line.send(Entry(self.seat, self._epoch, body))
 
     def close(self) -> None:
         """Give the Seat back. Never waits and never fails; twice is once."""
+        if self._over:
+            return
+        self._over = True
         try:
-            self._talk.send(self._epoch, Close())
+            self.send(Close())
         except Fault:
             pass  # the Link is gone, and with it the Seat
-        self._talk.close()
+        self._line.detach(self.seat)
+        self._mailbox.drop(self)
 
-    async def _agree(self, request: Open | Advance, timeout_s: float) -> None:
-        """Open and Advance are both answered by Opened, with the position we know."""
-        self._talk.send(self._epoch, request)
-        body = (await self._receive(timeout_s)).body
-        if not isinstance(body, Opened):
-            raise self._broken(f"{type(request).__name__} with {type(body).__name__}")
-        if body.position != self.position or body.max_chunk_tokens < 1:
-            raise self._broken(
-                f"{type(request).__name__} with position {body.position} and chunks of {body.max_chunk_tokens} tokens, "
-                f"expected position {self.position}"
-            )
-        self.max_chunk_tokens = body.max_chunk_tokens if isinstance(request, Open) else self.max_chunk_tokens
-
-    async def _receive(self, timeout_s: float) -> Entry:
-        entry = await self._talk.receive(timeout_s)
+    def hear(self, entry: Entry) -> None:
+        """The Link: an entry came."""
+        if self._over or entry.epoch < self._epoch:
+            return
         if entry.epoch > self._epoch:
-            raise self._broken(f"in epoch {entry.epoch}, expected {self._epoch}")
-        return entry
+            self.fail(self.broken(f"in epoch {entry.epoch}, expected {self._epoch}"))
+        elif isinstance(entry.body, Fault):
+            self.fail(entry.body)
+        elif self._agreement is None:
+            self._mailbox.put(self, entry)
+        elif isinstance(entry.body, Opened):
+            if not self._agreement.done():
+                self._agreement.set_result(entry.body)
+        else:
+            self.fail(self.broken(f"with {type(entry.body).__name__}, Opened was expected"))
 
-    def _checked(self, chunk: Chunk, body: Body) -> Answer:
-        end = chunk.position + chunk.count
-        match chunk.want, body:
-            case Want.NOTHING, Done(step=chunk.step):
-                return body
-            case Want.HIDDEN, Chunk(
-                step=chunk.step, position=chunk.position, count=chunk.count, hidden=Hidden() as hidden
-            ):
-                self._check_hidden(hidden, chunk.count)
-                return body
-            case Want.TOKEN, Token(step=chunk.step, position=position) if position == end:
-                if not 0 <= body.token_id < self._shape.vocab_size:
-                    raise self._broken(f"token {body.token_id}, expected one of {self._shape.vocab_size}")
-                return body
-            case _:
-                raise self._broken(
-                    f"step {chunk.step}, positions {chunk.position}:{end}, want {chunk.want.name}, with {_sketch(body)}"
-                )
+    def fail(self, fault: Fault) -> None:
+        """The Link, or a Fault: nothing more will come."""
+        if self._over:
+            return
+        if self._agreement is None:
+            self._mailbox.put(self, fault)
+        elif not self._agreement.done():
+            self._agreement.set_exception(fault)
 
-    def _check_hidden(self, hidden: Hidden, rows: int) -> None:
+    def check_token(self, token: Token, position: int) -> None:
+        """Raises BadRequest for what cannot be the token at ``position``."""
+        if token.position != position or not 0 <= token.token_id < self._shape.vocab_size:
+            raise self.broken(
+                f"token {token.token_id} at position {token.position}, "
+                f"expected one of {self._shape.vocab_size} at position {position}"
+            )
+
+    def check_hidden(self, hidden: Hidden | None, rows: int, position: int, expected_position: int) -> Hidden:
+        """The hidden states of a Chunk. Raises BadRequest, BadNumbers."""
         shape = self._shape
         expected = (shape.wire, rows, shape.hidden_size, rows * shape.hidden_size * shape.wire.itemsize)
+        if hidden is None or position != expected_position:
+            raise self.broken(f"a chunk from position {position}, expected hidden states from {expected_position}")
         if (hidden.dtype, hidden.rows, hidden.cols, len(hidden.data)) != expected:
-            raise self._broken(
+            raise self.broken(
                 f"hidden states {hidden.dtype.name} [{hidden.rows}, {hidden.cols}] in {len(hidden.data)} bytes, "
                 f"expected {shape.wire.name} [{rows}, {shape.hidden_size}]"
             )
         if not _finite(hidden):
             raise BadNumbers(f"{self.hop} answered with NaN or infinity")
+        return hidden
 
-    def _broken(self, what: str) -> BadRequest:
+    def broken(self, what: str) -> BadRequest:
         return BadRequest(f"{self.hop} answered {what}")
+
+    async def _agree(self, request: Open | Advance | Fork, timeout_s: float, seat: bytes | None = None) -> Opened:
+        self._agreement = asyncio.get_running_loop().create_future()
+        try:
+            self._line.send(Entry(seat or self.seat, self._epoch, request))
+            async with asyncio.timeout(timeout_s):
+                opened = await self._agreement
+        except TimeoutError:
+            raise Timeout(f"{self.hop} did not answer within {timeout_s:g} s") from None
+        finally:
+            if self._agreement.done() and not self._agreement.cancelled():
+                self._agreement.exception()  # heard
+            self._agreement = None
+        self.position, self.kept_from = opened.position, min(opened.kept_from, opened.position)
+        return opened
 
 
 def _finite(hidden: Hidden) -> bool:
@@ -203,15 +209,3 @@ def _finite(hidden: Hidden) -> bool:
     else:
         words, exponent = np.frombuffer(hidden.data, "<u4"), 0x7F800000
     return not bool(((words & exponent) == exponent).any())
-
-
-def _sketch(body: Body) -> str:
-    match body:
-        case Chunk():
-            return f"Chunk of step {body.step}, positions {body.position}:{body.position + body.count}"
-        case Token():
-            return f"Token of step {body.step} for position {body.position}"
-        case Done():
-            return f"Done of step {body.step}"
-        case _:
-            return type(body).__name__

@@ -7,19 +7,23 @@ for.
 from __future__ import annotations
 
 import asyncio
+import math
+import secrets
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from client.config import ClientConfig
 from proto.connection import Connection
-from proto.frames import Limits
+from proto.limits import Limits
 from proto.link import Link
 from proto.messages import AssetRef, Hello, Info
 from swarm.clock import Clock
 from swarm.errors import DeadLink, Fault, WrongModel
 from swarm.peerinfo import PeerInfo
 from swarm.version import software_version
+
+APART_S = 60.0  # before two peers are given another chance to reach each other
 
 Key = tuple[str, int, str]  # peer_id, instance, address: a restarted peer is another one
 
@@ -59,6 +63,8 @@ class Links:
         self._config, self._clock = config, clock
         self._lines: dict[Key, _Line] = {}
         self._closing: set[asyncio.Task[None]] = set()
+        self._apart: dict[tuple[str, str], float] = {}
+        self._hello = Hello(software_version(), client_id=secrets.token_hex(16))
 
     def __len__(self) -> int:
         """Channels that are kept."""
@@ -97,7 +103,7 @@ class Links:
     async def probe(self, peer: PeerInfo) -> float:
         """Seconds that a small question to ``peer`` takes, there and back. Raises a Fault."""
         begun = self._clock.monotonic()
-        await self.info(peer, self._config.probe_s)
+        await self.info(peer, self._config.probe_timeout_s)
         return self._clock.monotonic() - begun
 
     async def asset(self, peer: PeerInfo, ref: AssetRef) -> bytes:
@@ -107,9 +113,19 @@ class Links:
     async def responsive(self, peer: PeerInfo) -> PeerInfo | None:
         """What ``peer`` says of itself within the probe's time: late is then busy. None when it does not: frozen."""
         try:
-            return (await self.info(peer, self._config.probe_s)).peer
+            return (await self.info(peer, self._config.probe_timeout_s)).peer
         except Fault:
             return None
+
+    def apart(self, one: PeerInfo, other: PeerInfo) -> bool:
+        """Whether ``one`` was lately found not to reach ``other``."""
+        return self._clock.monotonic() < self._apart.get((one.peer_id, other.peer_id), -math.inf)
+
+    def set_apart(self, one: PeerInfo, other: PeerInfo) -> None:
+        """For a while, Sessions carry between these two themselves."""
+        now = self._clock.monotonic()
+        self._apart = {pair: until for pair, until in self._apart.items() if now < until}
+        self._apart[one.peer_id, other.peer_id] = now + APART_S
 
     def keep(self, peers: Iterable[PeerInfo]) -> None:
         """Close the channels to all but ``peers``, where nobody uses them: peers come and go, file descriptors stay."""
@@ -128,7 +144,7 @@ class Links:
         if key not in self._lines:
             for old in [k for k in self._lines if k[0] == peer.peer_id]:  # an earlier life of it
                 self._shut(self._lines.pop(old))
-            self._lines[key] = _Line(Connection(peer.address))
+            self._lines[key] = _Line(Connection(self._config.addresses.get(peer.address, peer.address)))
         return self._lines[key]
 
     def _drop(self, peer: PeerInfo, line: _Line) -> None:
@@ -138,7 +154,7 @@ class Links:
 
     async def _dial(self, line: _Line, peer: PeerInfo) -> Link:
         try:
-            link = await line.connection.link(Hello(software_version()), self.limits, self._config.dial_timeout_s)
+            link = await line.connection.link(self._hello, self.limits, self._config.dial_timeout_s)
             if link.peer_id != peer.peer_id:
                 await link.close()
                 raise WrongModel(f"{peer.address} is peer {(link.peer_id or 'unknown')[:8]}, {peer} was expected")

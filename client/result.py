@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, TypedDict
 
+from client.config import PathShape
+from client.trace import Trace
 from proto.messages import Token
 from swarm.route import Route
 
@@ -59,7 +61,9 @@ class Result:
     them. ``finish_reason`` is "stop" (an end token, a stop string or a stop id) or "length" (max_new_tokens); "error"
     only in what there is of a generation that broke off (``Stream.partial``). ``ttft_s`` runs from the call to the
     first token, waiting for a turn included; ``tokens_per_s`` counts from the first token on (for a single token: over
-    ``ttft_s``). ``route`` is the last one. ``failovers`` counts Hops lost on the way.
+    ``ttft_s``). ``route`` is the last one, ``shape`` how its data went at the end. ``failovers`` counts Hops lost on
+    the way. ``alternatives`` are further answers, where ``n`` were asked for; ``trace`` where the time went, where that
+    was.
     """
 
     text: str
@@ -73,6 +77,11 @@ class Result:
     route: list[Leg]
     failovers: int
     seed: int
+    cached_tokens: int = 0  # of the prompt, whose KV was found at every Hop
+    accepted_tokens: int = 0  # that came along with another, because a guess was right
+    shape: PathShape = "ring"
+    alternatives: tuple[Result, ...] = ()
+    trace: Trace | None = None
 
     @property
     def route_text(self) -> str:
@@ -80,8 +89,11 @@ class Result:
 
     def as_json(self) -> dict[str, Any]:
         """The fields that ``python -m client.generate --json`` prints."""
-        fields = asdict(self)
-        del fields["seed"]
+        fields = asdict(replace(self, alternatives=(), trace=None))
+        for name in ("seed", "alternatives", "trace"):
+            del fields[name]
+        if self.alternatives:
+            fields["alternatives"] = [each.as_json() for each in self.alternatives]
         return fields
 
 

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypedDict, cast
 
+from client.beams import BeamParams, EarlyStopping
+from client.choices import Choices
 from swarm.errors import UsageError
 from swarm.sampling import SamplingParams
 
@@ -36,6 +38,11 @@ class Options(TypedDict, total=False):
     stop_token_ids: Sequence[int] | None
     logprobs: int | None
     ignore_eos: bool
+    n: int | None
+    best_of: int | None
+    num_beams: int | None
+    length_penalty: float | None
+    early_stopping: EarlyStopping | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +53,8 @@ class Wish:
     max_new_tokens: int | None
     stops: tuple[str, ...]
     stop_token_ids: frozenset[int]
+    choices: Choices = field(default_factory=Choices)
+    beams: BeamParams | None = None
 
     @property
     def seed(self) -> int:
@@ -81,7 +90,20 @@ def read_options(
     stop_ids = {_integer("stop_token_ids", token_id) for token_id in _several("stop_token_ids", options)}
     if not options.get("ignore_eos"):
         stop_ids.update(eos_token_ids)
-    return Wish(sampling, max_new_tokens, _stops(options), frozenset(stop_ids))
+    n, best_of = options.get("n"), options.get("best_of")
+    choices = Choices(1 if n is None else _integer("n", n), None if best_of is None else _integer("best_of", best_of))
+    beams = _beams(options, choices, sampling)
+    return Wish(sampling, max_new_tokens, _stops(options), frozenset(stop_ids), choices, beams)
+
+
+def _beams(options: Options, choices: Choices, sampling: SamplingParams) -> BeamParams | None:
+    num_beams, early = options.get("num_beams"), options.get("early_stopping")
+    if num_beams is None or _integer("num_beams", num_beams) == 1:
+        return None
+    if not sampling.greedy or options.get("best_of") is not None or sampling.needs_history:
+        raise UsageError("num_beams goes with neither a temperature, nor penalties, nor best_of; leave those out")
+    length_penalty = _number(options, "length_penalty", 1.0)
+    return BeamParams(num_beams, length_penalty, False if early is None else early, choices.n)
 
 
 def sketch(value: object) -> str:

@@ -1,69 +1,54 @@
 """Session: one generation along a Route; it survives the loss of any Hop.
 
-    plan → open all Hops at once → Moves (prefill, steps, replays: client/moves.py) → tokens
-             ↑                       │ a Fault: the Hop is lost
-             └── detour over the gap ┘
+    plan → open all Hops at once → a Path to each (client/course.py) → tokens
+             ↑                        │ a Hop is lost, or cannot reach the next
+             └── detour over the gap ─┘
 
-State first: what a lost Hop means is decided by positions and the Journal, never by what was in flight. A Seat is
-never asked to repeat itself; a new one is filled from the Journal. The epoch rises with every repair and fences off
-whatever is still under way.
+The client sends the tokens it knows to the first Hop (client/feed.py), carries what crosses between Hops that cannot
+reach each other (client/journal.py), and reads what all of them say (client/mailbox.py). It alone decides what trouble
+means: the epoch rises, which fences off whatever is under way, every Seat says how far it is, new Seats fill the gaps,
+and each courier sends again what the Seat behind it lacks.
 """
 
 from __future__ import annotations
 
 import asyncio
 import secrets
+from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
+from itertools import pairwise
 from types import TracebackType
 
-from client.config import ClientConfig
+from client.config import ClientConfig, PathShape
+from client.course import first_behind, settle
+from client.crew import NAME_BYTES, Crew
+from client.feed import Drafting, Feed
 from client.journal import Budget, Journal
 from client.lane import Lane, Lines, Shape
-from client.moves import Move, gaps, next_move
+from client.mailbox import Mailbox
 from client.pathfinder import Pathfinder, Scout
-from proto.frames import encode
-from proto.messages import SESSION_BYTES, Chunk, Entry, Open, Token, Want
+from client.prefixes import Chain, Prefixes, place_of
+from client.request import Ends, Request, check_sendable
+from client.vigil import Vigil
+from proto.messages import (
+    Body,
+    Chunk,
+    Done,
+    Entry,
+    Fork,
+    Kept,
+    Open,
+    Path,
+    Token,
+    Trouble,
+    Want,
+)
 from swarm.clock import Clock, SystemClock
-from swarm.errors import Fault, NoRoute, UsageError
-from swarm.peerinfo import ModelRef
+from swarm.errors import Fault, NoRoute, NoSeat, Timeout
 from swarm.route import Hop, Route
 from swarm.sampling import SamplingParams
-from swarm.span import Span
-
-_SERIAL_BYTES = 4
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What a Session is to do. ``prompt`` is not empty."""
-
-    model: ModelRef
-    profile: str
-    prompt: tuple[int, ...]
-    max_new_tokens: int
-    sampling: SamplingParams
-    hidden_size: int
-    vocab_size: int
-
-    @property
-    def kv_tokens(self) -> int:
-        return len(self.prompt) + self.max_new_tokens
-
-
-def check_sendable(request: Request) -> None:
-    """Raises UsageError for a Request that fits no message. What cannot be sent would break the Link, which other
-    Sessions share, and look like the peer's fault.
-    """
-    opening = Open(
-        request.model.fingerprint, request.profile, Span(0, request.model.num_blocks), request.kv_tokens,
-        len(request.prompt), sampling=request.sampling,
-    )  # fmt: skip
-    chunk = Chunk(0, 0, len(request.prompt), Want.TOKEN, token_ids=request.prompt)
-    try:
-        encode([Entry(bytes(SESSION_BYTES), 0, body) for body in (opening, chunk)])
-    except (TypeError, ValueError, OverflowError) as error:
-        raise UsageError(f"this request fits no message: {error}") from error
+from swarm.span import Span, uncovered
 
 
 class Session:
@@ -72,20 +57,31 @@ class Session:
     def __init__(
         self, request: Request, scout: Scout, lines: Lines, budget: Budget, config: ClientConfig,
         *, clock: Clock | None = None, random_bytes: Callable[[int], bytes] = secrets.token_bytes,
+        drafter: Drafting | None = None, prefixes: Prefixes | None = None, ends: Ends | None = None,
     ):  # fmt: skip
         check_sendable(request)
         self.failovers = 0  # Hops lost since the first Route stood
-        self._request, self._lines, self._config = request, lines, config
+        self.cached_tokens = 0  # of the prompt, that no Hop had to compute
+        self._request, self._scout, self._lines, self._config = request, scout, lines, config
+        self._clock, self._random_bytes = clock or SystemClock(), random_bytes
+        self._budget, self._prefixes, self._ends = budget, Prefixes() if prefixes is None else prefixes, ends
         self._journal = Journal(request.prompt, budget)
-        self._name = random_bytes(SESSION_BYTES - _SERIAL_BYTES)
-        pace = self._name[0] / 256
-        self._paths = Pathfinder(scout, request.profile, request.kv_tokens, config, clock or SystemClock(), pace)
-        self._shape = Shape(request.hidden_size, request.vocab_size, config.wire)
+        self._chain = Chain(self._prefixes.page_tokens)
+        name = random_bytes(NAME_BYTES)
+        self._paths = Pathfinder(scout, request.profile, request.kv_tokens, config, self._clock, name[0] / 256)
+        shape = Shape(request.hidden_size, request.vocab_size, config.wire)
+        self._mailbox = Mailbox()
+        self._crew = Crew(name, lines, shape, config, self._mailbox, lambda hop, fault: self._blame(hop, fault))
         self._span = Span(0, request.model.num_blocks)
-        self._lanes: list[Lane] = []
-        self._epoch = 0
-        self._seats = 0  # taken so far
-        self._hops: tuple[Hop, ...] = ()  # of the last whole Route
+        self._ring = config.shape in (None, "ring") and drafter is None and ends is None and not request.guided
+        wanted = Want.TOKEN if ends is None else Want.HIDDEN
+        self._feed = Feed(self._journal, request.kv_tokens, wanted, drafter)
+        self._vigil = Vigil(lines, config, self._clock)
+        self._computes = drafter is not None and config.draft_model is not None  # guessing takes a while
+        self._drawn: deque[Token] = deque()  # that nobody has taken yet
+        self._whole = False  # every Block has a Seat, and every Seat a Path
+        self._hops: tuple[Hop, ...] = ()  # of the last whole Route …
+        self._first: tuple[Hop, ...] = ()  # … and of the first
 
     async def __aenter__(self) -> Session:
         return self
@@ -105,122 +101,249 @@ class Session:
         """The last whole Route; None before the first."""
         return Route(self._hops) if self._hops else None
 
+    @property
+    def shape(self) -> PathShape:
+        """How the data goes now. One carried boundary makes it a star."""
+        lanes = self._crew.lanes
+        if not all(self._direct(one, other) for one, other in pairwise(lanes)):
+            return "star"
+        return "ring" if self._feed.autonomous else "chain"
+
     async def next(self) -> Token:
         """The next token. Raises NoRoute, with ``token_ids`` so far, when the Blocks are no longer covered."""
         try:
-            while True:
-                await self._restore()
-                move = next_move(self._lanes, self._journal)
-                token = await self._make(move)
-                if token is not None:
-                    self._paths.relieve(self._hops)
-                    return token
+            while not self._drawn:
+                if not self._whole:
+                    await self._restore()
+                await self._send_tokens()
+                await self._listen()
         except NoRoute as error:
             error.token_ids = self.token_ids
             raise
+        self._paths.relieve(self._hops)
+        return self._drawn.popleft()
+
+    def choose(self, token_id: int) -> None:
+        """The token that comes next, where the Request is guided: what was drawn last was only a proposal."""
+        assert self._request.guided
+        self._journal.append(len(self._journal), token_id)
+        self._feed.drawn(token_id, (), self._clock.monotonic())
+
+    async def fork(self, token_ids: Sequence[int], sampling: SamplingParams) -> Session:
+        """Another Session, which begins as this one did: with ``token_ids``, of which all but the last are computed
+        here. It shares their Pages where peers have room for it, and computes again where they have not.
+        """
+        new = Session(
+            replace(self._request, sampling=sampling), self._scout, self._lines, self._budget, self._config,
+            clock=self._clock, random_bytes=self._random_bytes, prefixes=self._prefixes, ends=self._ends,
+        )  # fmt: skip
+        new._journal.token_ids[:] = token_ids
+        last = self._span.end if self._ends is None else None
+
+        def request(lane: Lane, seat: bytes) -> Fork:
+            drawing = sampling if lane.span.end == last else None
+            return Fork(seat, len(token_ids) - 1, len(token_ids), drawing)
+
+        if self._whole:
+            await new._crew.fork(self._crew, request)
+        new._hops, new._first = self._hops, self._first
+        return new
 
     def close(self) -> None:
         """Give every Seat back and the Journal's bytes. Never waits; twice is once."""
-        for lane in self._lanes:
-            lane.close()
-        self._lanes.clear()
+        self._crew.close()
         self._journal.close()
 
-    async def _make(self, move: Move) -> Token | None:
-        """Carry a Move out and take in what came of it; a Token where it drew one. A failing Hop is lost."""
-        lane, config = self._lanes[move.place], self._config
+    async def _listen(self) -> None:
+        """Take in one thing that a Hop says. A failing Hop is lost."""
+        if not self._whole:
+            return
         try:
-            timeout_s = config.step_timeout_s - config.probe_s + config.token_timeout_s * move.count
-            answer = await lane.take(self._chunk(move), timeout_s, config.busy_timeout_s)
+            lane, item = await self._mailbox.get(self._vigil.patience_s)
+        except Timeout:
+            await self._look_around()
+            return
+        if lane not in self._crew.lanes or (isinstance(item, Entry) and item.epoch < self._crew.epoch):
+            return
+        try:
+            if isinstance(item, Fault):
+                raise item
+            self._vigil.heard()
+            await self._take(lane, item.body)
         except Fault as fault:
             self._lose(lane, fault)
-            return None
-        if isinstance(answer, Token):
-            self._journal.append(answer.position, answer.token_id)
-        elif isinstance(answer, Chunk) and answer.hidden is not None:
-            self._journal.put(lane.span.end, answer.position, answer.hidden)
-        self._journal.shed((each.span.start, each.position) for each in self._lanes)
-        return answer if isinstance(answer, Token) else None
 
-    def _chunk(self, move: Move) -> Chunk:
-        """The Move as a message. Steps rise at every Seat, and one pass along the Route has one number at all Hops."""
-        lane = self._lanes[move.place]
-        if move.place == 0:
-            step = 1 + max(each.last_step for each in self._lanes)
-            tokens = self._journal.tokens(move.position, move.end)
-            return Chunk(step, move.position, move.count, move.want, token_ids=tokens)
-        step = max(lane.last_step + 1, self._lanes[move.place - 1].last_step)
-        hidden = self._journal.hidden(lane.span.start, move.position, move.end)
-        return Chunk(step, move.position, move.count, move.want, hidden=hidden)
+    async def _take(self, lane: Lane, body: Body) -> None:
+        lanes = self._crew.lanes
+        index = lanes.index(lane)
+        last = index == len(lanes) - 1
+        match body:
+            case Token() if last and self._ends is None:
+                lane.check_token(body, len(self._journal))
+                self._keep(body)
+            case Chunk() if last and self._ends is not None:
+                await self._draw(lane, self._ends, body)
+            case Chunk() if not last:
+                following = lanes[index + 1]
+                begin = self._journal.resume(following.span.start, body.position)
+                lane.check_hidden(body.hidden, body.count, body.position, begin)
+                self._carry(following, self._journal.put(following.span.start, body))
+            case Done(position=position):
+                if index == 0:
+                    self._feed.answered(position)
+                else:
+                    flow = self._journal.flow(lane.span.start)
+                    flow.answered(position)
+                    self._carry(lane, flow.take())
+            case Kept(first=first, digests=digests):
+                self._learn(index, first, digests)
+            case Trouble(peer_id=peer_id, fault=fault):
+                await self._trouble(lane, peer_id, fault)
+            case _:
+                raise lane.broken(f"with {type(body).__name__}, which was not asked for")
+
+    def _keep(self, token: Token) -> None:
+        """The next token is known."""
+        self._drawn.append(token)
+        if not self._request.guided:
+            self._journal.append(token.position, token.token_id)
+            self._feed.drawn(token.token_id, self._request.stop_token_ids, self._clock.monotonic())
+
+    async def _draw(self, lane: Lane, ends: Ends, chunk: Chunk) -> None:
+        """The last Hop gave its output: the Head is the client's."""
+        position, drafts = len(self._journal), self._feed.drafts
+        hidden = lane.check_hidden(chunk.hidden, 1 + len(drafts), chunk.position, position - 1)
+        request = self._request
+        history, prompt_tokens = self._journal.token_ids, len(request.prompt)
+        tokens = await ends.draw(hidden, chunk.step, position, request.sampling, history, prompt_tokens, drafts)
+        for token in tokens:
+            self._keep(replace(token, timings=chunk.timings))
+
+    def _learn(self, index: int, first: int, names: Sequence[bytes]) -> None:
+        """A Hop named Pages that it keeps."""
+        hops = self._crew.hops[: index + 1]
+        if hops != self._first[: index + 1]:
+            return  # what it keeps came partly from a Hop that is gone
+        place = place_of(hops[-1], hops[:-1], self._config.wire)
+        chains = self._chain.upto(self._journal.token_ids, first + len(names))
+        for chain, name in zip(chains[first:], names, strict=False):
+            self._prefixes.learn(place, chain, name)
+
+    async def _send_tokens(self) -> None:
+        if not self._whole:
+            return
+        now = self._clock.monotonic()
+        chunks = await asyncio.to_thread(self._feed.chunks, now) if self._computes else self._feed.chunks(now)
+        if self._ends is not None:
+            for index, chunk in enumerate(chunks):
+                hidden = await self._ends.embed(chunk.token_ids or (), self._config.wire)
+                chunks[index] = replace(chunk, token_ids=None, hidden=hidden)
+        self._carry(self._crew.lanes[0], chunks)
+
+    def _carry(self, lane: Lane, chunks: Sequence[Chunk]) -> None:
+        for chunk in chunks:
+            try:
+                lane.send(chunk)
+            except Fault as fault:
+                self._lose(lane, fault)
+                return
+
+    async def _look_around(self) -> None:
+        """Nothing was heard for a while: who does not answer at all is lost, and so is who holds everybody up too
+        long.
+        """
+        silent = await self._vigil.look(self._crew.lanes)
+        for lane in silent:
+            self._lose(lane, Timeout(f"{lane.hop} does not answer"))
+        if silent or not self._vigil.overdue:
+            return
+        self._whole = False
+        await self._crew.fence()
+        stuck = first_behind(self._crew.lanes, len(self._journal))
+        if stuck is not None:
+            self._lose(stuck, Timeout(f"{stuck.hop} made no progress for {self._vigil.waited_s:.0f} s"))
+        self._paths.failures += stuck is None
+        self._vigil.heard()
+
+    async def _trouble(self, lane: Lane, peer_id: str, fault: Fault) -> None:
+        """``lane`` cannot go on because of a neighbour. Lost, or only out of its reach?"""
+        lanes = self._crew.lanes
+        other = lanes[(lanes.index(lane) + 1) % len(lanes)]
+        if other.hop.peer.peer_id != peer_id:
+            raise lane.broken(f"of trouble with {peer_id[:8]}, which is not its neighbour")
+        self._whole = False
+        if isinstance(fault, NoSeat) or await self._lines.responsive(other.hop.peer) is None:
+            self._lose(other, fault)
+        else:
+            self._lines.set_apart(lane.hop.peer, other.hop.peer)
 
     def _lose(self, lane: Lane, fault: Fault) -> None:
-        if lane in self._lanes:
-            self._lanes.remove(lane)
-        lane.close()
-        self._paths.blame(lane.hop.peer, fault)
-        if self._hops:
-            self.failovers += 1
+        if self._crew.lose(lane):
+            self._blame(lane.hop, fault)
+
+    def _blame(self, hop: Hop, fault: Fault) -> None:
+        self._whole = False
+        self._paths.blame(hop.peer, fault)
+        self.failovers += bool(self._hops)
 
     async def _restore(self) -> None:
-        """Until every Block has a Seat. The first time that is opening the Route; later, repairing it."""
-        while missing := gaps(self._span, self._lanes, self._journal):
-            for gap in missing:
-                self._journal.drop_incomplete(gap)
-                self._leave(gap)
-            detours = await self._paths.plan(missing)
-            await self._build([hop for detour in detours for hop in detour.hops])
-            if not self._hops and gaps(self._span, self._lanes, self._journal):
-                # All or nothing: to hold Seats and wait for more is how Sessions would block each other.
-                self._leave(self._span)
+        """Until every Block has a Seat, and every Seat knows where its outputs go."""
+        crew = self._crew
+        while not self._whole:
+            missing = uncovered(self._span, (lane.span for lane in crew.lanes))
+            detours = await self._paths.plan(missing) if missing else ()
+            self._journal.halt()
+            await crew.build([hop for detour in detours for hop in detour.hops], self._opening)
+            if not crew.covers(self._span):
+                if not self._hops:
+                    crew.close()  # all or nothing: to hold Seats and wait for more is how Sessions block each other
+                continue
+            self._whole = True
+            self._lead()
         self._paths.settle()
-        hops = tuple(lane.hop for lane in self._lanes)
-        if hops != self._hops:
-            self._hops = hops
-            self._journal.keep(hop.span.start for hop in hops)
+        self._vigil.heard()
+        self._hops = crew.hops
+        self._first = self._first or crew.hops
 
-    async def _build(self, hops: Sequence[Hop]) -> None:
-        """Open ``hops`` and fence the survivors, all at once; who fails is not among the Lanes afterwards."""
-        survivors = tuple(self._lanes)
-        self._epoch += 1 if self._seats else 0
-        async with asyncio.TaskGroup() as group:
-            for hop in hops:
-                group.create_task(self._enter(hop))
-            for lane in survivors:
-                group.create_task(self._fence(lane))
-        self._lanes.sort(key=lambda lane: lane.span)
+    def _lead(self) -> None:
+        """Tell every Seat where it stands and where its outputs go."""
+        lanes, journal = self._crew.lanes, self._journal
+        direct = [self._direct(one, other) for one, other in pairwise(lanes)] + [False]
+        held = [None if carries else journal.held(lane.span.end) for lane, carries in zip(lanes, direct, strict=True)]
+        stands = settle(lanes, held, len(journal) - 1)
+        if not self._hops:
+            self.cached_tokens = min(stand.position for stand in stands)
+        journal.keep(lane.span.end for lane, carries in zip(lanes[:-1], direct, strict=False) if not carries)
+        self._crew.moved()
+        self._feed.step += 1
+        feed = lanes[0].neighbour if self._ring and self._direct(lanes[-1], lanes[0]) else None
+        self._feed.autonomous = feed is not None
+        self._feed.turn(stands[0].position, lanes[0].max_chunk_tokens)
+        after = zip([*lanes[1:], lanes[0]], direct, strict=True)
+        onward = [lane.neighbour if carries else None for lane, carries in after]
+        for lane, stand, following in zip(lanes, stands, onward, strict=True):
+            fed = feed if lane is lanes[-1] else None
+            try:
+                lane.send(Path(stand.position, following, stand.wanted, fed, len(journal), self._feed.step))
+            except Fault as fault:
+                self._lose(lane, fault)
+                return
+        for lane, stand, before, carries in zip(lanes[1:], stands[1:], stands, direct, strict=False):
+            if not carries and self._whole:
+                flow = journal.flow(lane.span.start)
+                flow.turn(before.wanted, stand.position, self._feed.step, lane.max_chunk_tokens, keeps=True)
+                self._carry(lane, flow.take())
+        self._feed.step += 1
 
-    async def _enter(self, hop: Hop) -> None:
-        request, last = self._request, hop.span.end == self._span.end
-        self._seats += 1
-        seat = self._name + self._seats.to_bytes(_SERIAL_BYTES, "big")  # one name a Session, one serial a Seat
-        opening = Open(
-            fingerprint=request.model.fingerprint,
-            profile=request.profile,
-            span=hop.span,
-            max_tokens=request.kv_tokens,
-            prompt_tokens=len(request.prompt),
-            wire=self._config.wire,
-            sampling=request.sampling if last else None,
-            history=tuple(self._journal.token_ids) if last and request.sampling.needs_history else (),
-        )
-        try:
-            lane = await Lane.open(
-                self._lines, hop, seat, self._epoch, opening, self._shape,
-                max_chunk_tokens=self._config.prefill_chunk, timeout_s=self._config.open_timeout_s,
-            )  # fmt: skip
-        except Fault as fault:
-            self._paths.blame(hop.peer, fault)
-            return
-        self._lanes.append(lane)
+    def _direct(self, one: Lane, other: Lane) -> bool:
+        """Whether ``one`` may send to ``other`` without the client."""
+        return self._config.shape != "star" and not self._lines.apart(one.hop.peer, other.hop.peer)
 
-    async def _fence(self, lane: Lane) -> None:
-        try:
-            await lane.advance(self._epoch, self._config.open_timeout_s)
-        except Fault as fault:
-            self._lose(lane, fault)
-
-    def _leave(self, span: Span) -> None:
-        """Give back the Seats inside ``span``, nobody being to blame."""
-        for lane in [lane for lane in self._lanes if span.covers(lane.span)]:
-            self._lanes.remove(lane)
-            lane.close()
+    def _opening(self, hop: Hop, route: Sequence[Hop]) -> Open:
+        """What ``hop``, which is part of ``route``, is asked for."""
+        draws = hop.span.end == self._span.end and self._ends is None
+        drafts = self._config.draft_tokens if draws and self._ring else 0
+        opening = self._request.opening(hop, len(route), self._config.wire, self._journal.token_ids, draws, drafts)
+        place = place_of(hop, route[: route.index(hop)], self._config.wire)
+        chains = self._chain.upto(self._journal.token_ids, len(self._journal) // self._prefixes.page_tokens)
+        return replace(opening, embedded=self._ends is not None, prefix=self._prefixes.known(place, chains))

@@ -1,8 +1,8 @@
 """Stream, AsyncStream: a generation as it comes. Pieces while it lasts, the Result when it is over.
 
-Nothing is drawn ahead of the reader: a token is asked for when the next Piece is. Underneath, ``items`` gives the
-Pieces and then exactly one Result; where the swarm failed that one has ``finish_reason`` "error", and the error follows
-it.
+In a ring the swarm runs ahead of the reader, up to the end of the answer; leaving the stream stops it within a step.
+Otherwise a token is asked for when the next Piece is. Underneath, ``items`` gives the Pieces and then exactly one
+Result; where the swarm failed that one has ``finish_reason`` "error", and the error follows it.
 """
 
 from __future__ import annotations

@@ -10,9 +10,10 @@ import contextlib
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TextIO
 
-from client.config import ClientConfig
+from client.config import SHAPES, ClientConfig
 from client.result import Piece, Result
 from client.sampling import Options
 from proto.messages import WireDType
@@ -43,7 +44,20 @@ def add_swarm_options(parser: argparse.ArgumentParser) -> None:
         "--prefer", action="append", metavar="PEER_ID", help="use this peer where possible; may be given several times"
     )
     group.add_argument(
-        "--step-timeout-s", type=float, metavar="S", help="seconds after which a silent peer is replaced (default 5)"
+        "--shape", choices=SHAPES, help="of the data path (default: a ring, or the best that the peers' network allows)"
+    )
+    group.add_argument("--draft-tokens", type=int, metavar="N", help="guess up to N tokens ahead at a step (default 0)")
+    group.add_argument(
+        "--draft-model", type=Path, metavar="DIR", help="a small model of the same vocabulary that guesses, locally"
+    )
+    group.add_argument(
+        "--ends", choices=("remote", "local"), help="local: embedding and head on this machine; peers see no tokens"
+    )
+    group.add_argument(
+        "--checkpoint", metavar="DIR|ID", help="with --ends local: where the model's files are (default: by its name)"
+    )
+    group.add_argument(
+        "--suspect-after-s", type=float, metavar="S", help="seconds of silence until peers are asked (default 0.75)"
     )
     group.add_argument("--patience-s", type=float, metavar="S", help="seconds to wait for missing blocks (default 10)")
 
@@ -73,7 +87,13 @@ def config_of(arguments: argparse.Namespace) -> ClientConfig:
         "profile": arguments.profile,
         "wire": None if arguments.wire is None else WireDType[arguments.wire.upper()],
         "prefer": None if arguments.prefer is None else tuple(arguments.prefer),
-        "step_timeout_s": arguments.step_timeout_s,
+        "shape": arguments.shape,
+        "draft_tokens": 8 if arguments.draft_model and arguments.draft_tokens is None else arguments.draft_tokens,
+        "draft_model": arguments.draft_model,
+        "ends": arguments.ends,
+        "checkpoint": arguments.checkpoint,
+        "trace": getattr(arguments, "trace", None) is not None or None,
+        "suspect_after_s": arguments.suspect_after_s,
         "patience_s": arguments.patience_s,
     }
     return ClientConfig(**{name: value for name, value in given.items() if value is not None})
@@ -165,7 +185,8 @@ class Progress:
 
             lost = f" · {result.failovers} fail-over{'s' * (result.failovers != 1)}" if result.failovers else ""
             speed = f"{result.tokens_per_s:.1f} tokens/s · first after {result.ttft_s:.2f} s"
-            line = f"{result.completion_tokens} tokens · {speed}{lost}\n{result.route_text}"
+            cached = f" · {result.cached_tokens} of the prompt from cache" if result.cached_tokens else ""
+            line = f"{result.completion_tokens} tokens · {speed}{cached}{lost}\n{result.shape}: {result.route_text}"
             Console(stderr=True).print(Text(line, style="dim"))
 
     def _stop(self) -> None:

@@ -66,6 +66,7 @@ class Writer:
             route=legs(route),
             failovers=failovers,
             seed=self._wish.seed,
+            accepted_tokens=count - len({token.step for token in self._tokens}),
         )
 
     def _rest(self) -> str:

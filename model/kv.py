@@ -4,6 +4,8 @@ the PagePool's.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -39,6 +41,30 @@ class KVCache:
 
     def v(self, block: int) -> Tensor:
         return self._store[block - self.span.start, 1]
+
+    def copy_page(self, source: int, target: int) -> None:
+        """In all Blocks."""
+        self._store[:, :, target] = self._store[:, :, source]
+
+    def read_pages(self, pages: Sequence[int]) -> memoryview:
+        """A copy of these Pages, in all Blocks, on the host: ``len(pages) * page_bytes`` bytes."""
+        rows = self._store[:, :, list(pages)].cpu().contiguous()  # [blocks, 2, pages, kv_heads, PAGE_SIZE, head_dim]
+        return rows.numpy().reshape(-1).view(np.uint8).data
+
+    def write_pages(self, pages: Sequence[int], data: bytes | bytearray | memoryview) -> None:
+        """What ``read_pages`` of as many Pages gave goes into these, which may be others."""
+        size = memoryview(data).nbytes
+        assert size == len(pages) * self.page_bytes, f"{size} bytes for {len(pages)} pages of {self.page_bytes}"
+        blocks, kinds, _, *page = self._store.shape
+        flat = torch.from_numpy(np.frombuffer(data, np.uint8).copy())
+        self._store[:, :, list(pages)] = (
+            flat.view(self._store.dtype).view(blocks, kinds, len(pages), *page).to(self._store.device)
+        )
+
+    @property
+    def page_bytes(self) -> int:
+        """What one Page takes in all Blocks."""
+        return self.nbytes // self.num_pages
 
     @property
     def nbytes(self) -> int:

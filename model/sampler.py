@@ -16,6 +16,7 @@ default. Their one logarithm is ``decimal``'s, so that they too are the same eve
 from __future__ import annotations
 
 import hashlib
+import struct
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -74,6 +75,30 @@ def draw(
     return _with_logprobs(token_id, logits, params.logprobs, top_k)
 
 
+def draw_along(
+    logits: Tensor,
+    params: SamplingParams,
+    position: int,
+    history: Sequence[int],
+    prompt_tokens: int,
+    drafts: Sequence[int] = (),
+    top_k: TopK = reference.top_k,
+) -> list[Drawn]:
+    """The token at ``position``; where that is the first of ``drafts``, also the one after it, and so on: from one to
+    ``len(drafts) + 1`` tokens, each exactly as ``draw`` alone would have it.
+
+    ``logits`` is f32 [len(drafts) + 1, vocab]: row i is what follows the history and i drafts. Raises BadNumbers.
+    """
+    assert len(logits) == len(drafts) + 1, f"{len(logits)} rows of logits for {len(drafts)} drafts"
+    drawn: list[Drawn] = []
+    for index, row in enumerate(logits):
+        known = (*history, *drafts[:index]) if params.needs_history and index else history
+        drawn.append(draw(row, params, position + index, known, prompt_tokens, top_k))
+        if index < len(drafts) and drawn[-1].token_id != drafts[index]:
+            break
+    return drawn
+
+
 def _penalised(logits: Tensor, params: SamplingParams, history: Sequence[int], prompt_tokens: int) -> Tensor:
     logits = logits.clone()
     if params.repetition_penalty != 1.0 and history:
@@ -122,7 +147,9 @@ def _with_logprobs(token_id: int, logits: Tensor, count: int, top_k: TopK) -> Dr
     log_total = float(_CONTEXT.ln(_CONTEXT.divide(Decimal(total), Decimal(1 << _UNIT_BITS))))
 
     def logprob(index: int) -> float:
-        return float(relative[index]) - log_total
+        """In FP32, as the wire carries it: the Head's place is not to be told from it."""
+        (rounded,) = struct.unpack("<f", struct.pack("<f", float(relative[index]) - log_total))
+        return rounded
 
     order = top_k(logits.unsqueeze(0), min(count, len(logits)))[1].squeeze(0).tolist() if count else []
     return Drawn(token_id, logprob(token_id), tuple((index, logprob(index)) for index in order))

@@ -2,8 +2,9 @@
 quantised and packed.
 
 Nothing but the Span's own tensors is read: those of its Blocks, the embedding where it starts at Block 0, final norm
-and Head where it ends with the last. Besides the result, no more than the tensor at hand is in memory, first as the
-checkpoint has it, then, where the arithmetic wants panels, in its other form.
+and Head where it ends with the last. A client that keeps the Ends reads these alone (``load_ends``). Besides the
+result, no more than the tensor at hand is in memory, first as the checkpoint has it, then, where the arithmetic wants
+panels, in its other form.
 """
 
 from __future__ import annotations
@@ -56,6 +57,32 @@ def load_span(
     """
     if not config.span.covers(span):
         raise UsageError(f"{config.name} has Blocks {config.span}, it cannot serve {span}; give a range within")
+    return _load(source, config, span, profile, cache_dir, progress, layout, threads)
+
+
+def load_ends(
+    source: Source,
+    config: ModelConfig,
+    profile: Profile = "c8",
+    cache_dir: str | Path | None = None,
+    progress: Progress | None = None,
+    layout: Layout = "rows",
+    threads: int = 1,
+) -> EndsWeights:
+    """Both Ends and no Block, otherwise like ``load_span``: the same bits, and the same files of the cache."""
+    return _load(source, config, None, profile, cache_dir, progress, layout, threads).ends
+
+
+def _load(
+    source: Source,
+    config: ModelConfig,
+    span: Span | None,  # None: both Ends and no Block
+    profile: Profile,
+    cache_dir: str | Path | None,
+    progress: Progress | None,
+    layout: Layout,
+    threads: int,
+) -> SpanWeights:
     if profile not in PROFILES:
         raise UsageError(f"there is no profile {profile!r}; choose one of {', '.join(PROFILES)}")
     check_tensors(source, config)
@@ -69,30 +96,36 @@ def load_span(
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def span_tensors(config: ModelConfig, span: Span) -> list[str]:
-    """The names of all tensors that a Peer of ``span`` reads."""
-    names = [name for block in span for name in block_tensors(config, block)]
-    ends = [EMBEDDING] if span.start == 0 else []
-    if span.end == config.num_blocks:
-        ends += [FINAL_NORM, head_tensor(config)]
+def span_tensors(config: ModelConfig, span: Span | None) -> list[str]:
+    """The names of all tensors that a Peer of ``span`` reads; None: those of both Ends."""
+    names = [name for block in span or () for name in block_tensors(config, block)]
+    first, last = _ends_at(config, span)
+    ends = [EMBEDDING] * first + [FINAL_NORM, head_tensor(config)] * last
     return [*dict.fromkeys(ends), *names]
 
 
+def _ends_at(config: ModelConfig, span: Span | None) -> tuple[bool, bool]:
+    """Whether the embedding is wanted, and whether norm and Head are."""
+    return span is None or span.start == 0, span is None or span.end == config.num_blocks
+
+
 class _Loader:
-    """One ``load_span``: what it works with, and how far it is."""
+    """One ``_load``: what it works with, and how far it is."""
 
     def __init__(
         self,
         source: Source,
         config: ModelConfig,
-        span: Span,
+        span: Span | None,
         profile: Profile,
         layout: Layout,  # of INT8 matrices; profile f32 has none
         cache: Cache | None,
         pool: ThreadPoolExecutor,
         progress: Progress | None,
     ):
-        self.source, self.config, self.span, self.profile = source, config, span, profile
+        self.source, self.config, self.profile = source, config, profile
+        self.blocks: tuple[int, ...] = tuple(span or ())
+        self.first, self.last = _ends_at(config, span)
         self.layout: Layout = layout
         self.cache, self.progress = cache, progress
         self.cached: dict[str, Future[Mapping[str, Tensor] | None]] = {}  # under way, ahead of their turn
@@ -104,13 +137,12 @@ class _Loader:
     def load(self) -> SpanWeights:
         self._advance(0)
         ends = self._ends()  # the largest tensors first, while nothing else is in memory
-        return SpanWeights(tuple(self._block(block) for block in self.span), ends)
+        return SpanWeights(tuple(self._block(block) for block in self.blocks), ends)
 
     def _parts(self) -> list[str]:
         """The names of all cached units, in the order in which they are wanted."""
-        first, last = self.span.start == 0, self.span.end == self.config.num_blocks
-        ends = ["head"] * last + [EMBEDDING_PART] * (first and not (self.config.tied and last))
-        return [*ends, *map(_block_name, self.span)]
+        ends = ["head"] * self.last + [EMBEDDING_PART] * (self.first and not (self.config.tied and self.last))
+        return [*ends, *map(_block_name, self.blocks)]
 
     def _block(self, block: int) -> BlockWeights:
         prefix = block_prefix(block)
@@ -124,7 +156,6 @@ class _Loader:
 
     def _ends(self) -> EndsWeights:
         make = quantize_ends if self.profile == "c8" else float_ends
-        first, last = self.span.start == 0, self.span.end == self.config.num_blocks
 
         def part(name: str, names: list[str], *, head: bool) -> EndsWeights:
             return self._part(
@@ -134,10 +165,10 @@ class _Loader:
                 lambda tensors: _ends_of(tensors, self.config),
             )
 
-        head = part("head", [FINAL_NORM, head_tensor(self.config)], head=True) if last else EndsWeights()
-        if not first:
+        head = part("head", [FINAL_NORM, head_tensor(self.config)], head=True) if self.last else EndsWeights()
+        if not self.first:
             return head
-        shared = self.config.tied and last
+        shared = self.config.tied and self.last
         embedding = head.head if shared else part(EMBEDDING_PART, [EMBEDDING], head=False).embedding
         return EndsWeights(embedding, head.norm, head.head)
 

@@ -46,6 +46,10 @@ class PeerConfig:
     max_links: int = 256
     max_chunk_tokens: int = 256
     lease_s: float = 60.0
+    overcommit: float = 1.0  # times its KV tokens that it promises: Sessions that use less than they asked for
+    swap_bytes: int = 1 << 30  # of the host's memory for Sessions that then have to move out; more goes to files
+    journal_bytes: int = 256 << 20  # of memory for outputs that are kept for repairs; more goes to files …
+    journal_disk_bytes: int = 4 << 30  # … up to so much, then the longest are forgotten
 
     def __post_init__(self) -> None:
         for name in ("max_blocks", "kv_tokens", "max_sessions", "threads", "max_links", "max_chunk_tokens"):
@@ -68,6 +72,11 @@ class PeerConfig:
             raise UsageError(f"--drain-s is {self.drain_s:g}, expected 0 to 86400 seconds")
         if not 0 < self.lease_s <= 86400:
             raise UsageError(f"--lease-s is {self.lease_s:g}, expected more than 0 and at most 86400 seconds")
+        if not 1.0 <= self.overcommit <= 64.0:
+            raise UsageError(f"--overcommit is {self.overcommit:g}, expected 1 to 64")
+        for name in ("swap_bytes", "journal_bytes", "journal_disk_bytes"):
+            if getattr(self, name) < 0:
+                raise UsageError(f"--{name.replace('_bytes', '-mb').replace('_', '-')} must not be negative")
         if self.announce is not None and self.announce.anywhere:
             raise UsageError(f"--announce {self.announce} cannot be dialled; name this machine's own address")
         if self.blocks is not None and self.max_blocks is not None:

@@ -28,6 +28,9 @@ def parse(argv: Sequence[str] | None, environ: Mapping[str, str] = os.environ) -
     for name in ("identity", "cache"):
         if name in given:
             given[name] = Path(given[name]).expanduser()
+    for name in ("swap", "journal", "journal_disk"):
+        if f"{name}_mb" in given:
+            given[f"{name}_bytes"] = given.pop(f"{name}_mb") << 20
     return PeerConfig(**given)
 
 
@@ -66,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
         "--join", nargs="+", action="extend", metavar="MADDR",
         help=f"addresses from another peer's ready line (default: ${SWARM_VARIABLE})",
     )  # fmt: skip
-    swarm.add_argument("--listen", metavar="HOST:PORT", help="for clients; port 0: any (default: 127.0.0.1:0)")
+    swarm.add_argument("--listen", metavar="HOST:PORT", help="for all who dial; port 0: any (default: 127.0.0.1:0)")
     swarm.add_argument(
         "--announce", metavar="HOST:PORT", help="how others reach it, where that is not what it listens on"
     )
@@ -77,6 +80,15 @@ def _parser() -> argparse.ArgumentParser:
         "--kv-tokens", type=int, metavar="N",
         help=f"KV cache, tokens of all sessions (default: {DEFAULT_KV_TOKENS}, or a quarter of the free memory)",
     )  # fmt: skip
+    limits.add_argument(
+        "--overcommit", type=float, metavar="X",
+        help="promise X times the KV tokens there are; sessions that wait move to host memory or disk (default: 1)",
+    )  # fmt: skip
+    limits.add_argument("--swap-mb", type=int, metavar="N", help="host memory for those (default: 1024; then files)")
+    limits.add_argument(
+        "--journal-mb", type=int, metavar="N", help="memory for outputs kept for repairs (default: 256; then files)"
+    )
+    limits.add_argument("--journal-disk-mb", type=int, metavar="N", help="of such files, at most (default: 4096)")
     limits.add_argument("--max-sessions", type=int, metavar="N", help="default: 64")
     limits.add_argument("--max-links", type=int, metavar="N", help="clients connected at a time (default: 256)")
     limits.add_argument(
@@ -90,6 +102,6 @@ def _parser() -> argparse.ArgumentParser:
         "--drain-s", type=float, metavar="S", help="how long sessions may finish after SIGTERM (default: 10)"
     )
     watch = parser.add_argument_group("watching it")
-    watch.add_argument("--http", metavar="HOST:PORT", help="serve /healthz and /readyz")
+    watch.add_argument("--http", metavar="HOST:PORT", help="serve /healthz, /readyz and /metrics")
     watch.add_argument("--log-level", choices=LEVELS, help="default: info")
     return parser

@@ -7,17 +7,23 @@ a later Batch, and reads no slot that it has not written.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import count
 
+from peer.housing import Housed, Housing
+from peer.meter import Meter
 from peer.pages import RETRY_AFTER_S, PagePool
+from peer.scheduler import Work
 from peer.seat import Seat
-from proto.messages import Open, Opened
+from proto.messages import Fork, Open, Opened
 from swarm.clock import Clock
 from swarm.errors import BadRequest, Draining, NoSeat, OutOfOrder, Refused, StaleEpoch, UsageError, WrongModel
 from swarm.peerinfo import ModelRef
 from swarm.profile import accepts
 from swarm.span import Span
+
+_NO_SEAT = "no seat for this session here; it was closed, expired, or never opened"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +47,15 @@ class Terms:
 class Seats:
     """All Seats by Session id. ``draining`` set: those that are stay, no new one comes."""
 
-    def __init__(self, terms: Terms, pool: PagePool, clock: Clock):
+    def __init__(
+        self, terms: Terms, pool: PagePool, clock: Clock, swap_bytes: int = 1 << 30, meter: Meter | None = None
+    ):
         self.terms = terms
         self.draining = False
+        self._meter = meter or Meter()
+        self.housing = Housing(pool, terms.page_size, swap_bytes)
         self._pool = pool
+        self._numbers = count()
         self._clock = clock
         self._seats: dict[bytes, Seat] = {}
 
@@ -60,9 +71,9 @@ class Seats:
 
     @property
     def kv_tokens_free(self) -> int:
-        return self._pool.free * self.terms.page_size
+        return min(self._pool.promisable, self._pool.total) * self.terms.page_size
 
-    def open(self, session: bytes, epoch: int, link: Hashable, request: Open) -> Opened:
+    def open(self, session: bytes, epoch: int, link: Hashable, request: Open, client: str = "") -> Opened:
         """Reserve all Pages of a new Seat, or raise a Fault and open nothing.
 
         The same Open again is answered again. The same Link with a higher epoch gives up its Seat for the new one, even
@@ -83,25 +94,63 @@ class Seats:
         self._check(request)
         if len(self._seats) >= self.terms.max_sessions:
             raise Refused(f"all {self.terms.max_sessions} seats are taken", RETRY_AFTER_S)
-        pages = self._pool.reserve(-(-request.max_tokens // self.terms.page_size))
-        seat = Seat(
-            session, epoch, link, request, pages,
-            max_chunk_tokens=self.terms.max_chunk_tokens, lease_s=self.terms.lease_s, now=self._clock.monotonic(),
-        )  # fmt: skip
-        self._seats[session] = seat
-        return seat.opened()
+        pages, owed = self.housing.move_in(request, client)
+        found = len(pages) * self.terms.page_size
+        self._meter.prefix(found, max(0, request.prompt_tokens - found))
+        known_digests = request.prefix[: len(pages)]
+        return self._seat(session, epoch, link, request, client, pages, owed, known_digests).opened()
+
+    def fork(self, seat: Seat, request: Fork) -> Opened:
+        """A second Seat that begins as ``seat`` did. Raises a Fault and opens nothing."""
+        if self.draining:
+            raise Draining("this peer is leaving; use another")
+        if request.seat in self._seats:
+            raise Refused("this session id is in use; choose a random one")
+        if request.position > seat.done or request.position > seat.provisional:
+            raise OutOfOrder(f"a fork at {request.position}, {min(seat.done, seat.provisional)} are computed for good")
+        if len(self._seats) >= self.terms.max_sessions:
+            raise Refused(f"all {self.terms.max_sessions} seats are taken", RETRY_AFTER_S)
+        if seat.stored is not None:
+            raise Refused("the seat has moved out for want of pages; try again", RETRY_AFTER_S)
+        if (request.sampling is None) != (seat.request.sampling is None):
+            raise BadRequest("a fork has sampling parameters where the seat has them, and nowhere else")
+        pages, owed = self.housing.fork(seat, request.position)
+        history = tuple(seat.history[: request.num_tokens]) if seat.writes_history else ()
+        opening = replace(seat.request, sampling=request.sampling, history=history, prefix=())
+        digests = seat.digests[: request.position // self.terms.page_size]
+        new = self._seat(request.seat, seat.epoch, seat.link, opening, seat.client, pages, owed, digests)
+        new.position = new.done = new.provisional = request.position
+        if request.position != len(digests) * self.terms.page_size:
+            new.trail = None  # the beginning of its last Page went by before it was there
+        return new.opened()
+
+    def house(self, works: Sequence[Work[Seat]], waits: Callable[[Seat], bool]) -> Housed:
+        """See that a Batch has the Pages it needs."""
+        return self.housing.house(works, tuple(self), waits)
 
     def get(self, session: bytes) -> Seat | None:
         """The Session's Seat, whosever it is."""
         return self._seats.get(session)
 
     def find(self, session: bytes, link: Hashable) -> Seat:
-        """The Session's Seat, its lease renewed. Raises NoSeat; a stranger's Link hears the same as for none at all."""
+        """The Seat that ``link`` opened, its lease renewed. Raises NoSeat, which a stranger's Link hears too."""
         seat = self._seats.get(session)
         if seat is None or seat.link != link:
-            raise NoSeat("no seat for this session here; it was closed, expired, or never opened")
+            raise NoSeat(_NO_SEAT)
         self.renew(seat)
         return seat
+
+    def receiver(self, session: bytes) -> Seat:
+        """The Seat that a Chunk is for, its lease renewed. Raises NoSeat."""
+        seat = self._seats.get(session)
+        if seat is None:
+            raise NoSeat(_NO_SEAT)
+        self.renew(seat)
+        return seat
+
+    def now(self) -> float:
+        """Monotonic seconds."""
+        return self._clock.monotonic()
 
     def renew(self, seat: Seat) -> None:
         seat.renew(self._clock.monotonic())
@@ -114,7 +163,7 @@ class Seats:
         """Take a Seat out and free its Pages; nothing happens to one that has left already."""
         if self.holds(seat):
             del self._seats[seat.session]
-            self._pool.release(seat.pages)
+            self.housing.move_out(seat)
 
     def close_link(self, link: Hashable) -> tuple[Seat, ...]:
         """Close all Seats of a Link that is gone."""
@@ -124,6 +173,20 @@ class Seats:
         """Close all Seats whose lease has run out."""
         now = self._clock.monotonic()
         return self._close_where(lambda seat: seat.expired(now))
+
+    def _seat(
+        self, session: bytes, epoch: int, link: Hashable, request: Open, client: str, pages: tuple[int, ...], owed: int,
+        digests: Sequence[bytes],
+    ) -> Seat:  # fmt: skip
+        seat = Seat(
+            session, epoch, link, request, pages,
+            max_chunk_tokens=self.terms.max_chunk_tokens, lease_s=self.terms.lease_s, now=self._clock.monotonic(),
+            client=client, position=len(pages) * self.terms.page_size,
+            at_end=request.span.end == self.terms.model.num_blocks, number=next(self._numbers),
+        )  # fmt: skip
+        seat.owed, seat.digests = owed, list(digests)
+        self._seats[session] = seat
+        return seat
 
     def _close_where(self, condition: Callable[[Seat], bool]) -> tuple[Seat, ...]:
         leaving = tuple(seat for seat in self._seats.values() if condition(seat))

@@ -6,6 +6,7 @@ Ports are bound before anything slow is done, so that a busy one is noticed at o
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from aiohttp import web
 
 Status = Callable[[], dict[str, Any]]
+Render = Callable[[str], tuple[bytes, str]]  # Accept header → body, content type
 
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -67,15 +69,20 @@ class GrpcServer:
 
 
 class HttpServer:
-    """``/healthz`` is 200 while the process lives, ``/readyz`` while it takes Seats; both say why, in JSON."""
+    """``/healthz`` is 200 while the process lives, ``/readyz`` while it takes Seats; both say why, in JSON.
 
-    def __init__(self, status: Status, ready: Callable[[], bool]):
+    ``/metrics`` is what ``render`` gives, for Prometheus; without ``render`` there is no such page.
+    """
+
+    def __init__(self, status: Status, ready: Callable[[], bool], render: Render | None = None):
         from aiohttp import web  # only who serves HTTP pays for it: 0.2 s and 13 MB
 
         self._status, self._ready = status, ready
         app = web.Application()
         app.router.add_get("/healthz", self._healthz)
         app.router.add_get("/readyz", self._readyz)
+        if render is not None:
+            app.router.add_get("/metrics", partial(_metrics, render))
         self._runner = web.AppRunner(app, access_log=None)
 
     async def start(self, address: Address) -> Address:
@@ -105,3 +112,10 @@ class HttpServer:
         ready = self._ready()
         body = {"status": "ready" if ready else "not ready", **self._status()}
         return web.json_response(body, status=200 if ready else 503)
+
+
+async def _metrics(render: Render, request: web.Request) -> web.Response:
+    from aiohttp import web
+
+    body, content_type = render(",".join(request.headers.getall("Accept", [])))
+    return web.Response(body=body, headers={"Content-Type": content_type})

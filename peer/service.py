@@ -15,10 +15,11 @@ import structlog
 
 from model.assets import Asset
 from peer.desk import Desk
+from peer.meter import Meter, Side
 from proto import frames
 from proto import shoal_pb2 as pb
-from proto.frames import Limits
 from proto.info import encode_info_reply
+from proto.limits import Limits
 from proto.messages import PROTOCOL, AssetRef, Entry, Hello, Info, Rejected
 from proto.outbox import Outbox
 from proto.rpc import Context
@@ -45,6 +46,7 @@ class Service:
         max_links: int = 256,
         hello_timeout_s: float = 10.0,
         outbox: Callable[[], Outbox] = Outbox,
+        meter: Meter | None = None,
     ):
         self._desk = desk
         self._hello = hello
@@ -54,6 +56,12 @@ class Service:
         self._max_links = max_links
         self._hello_timeout_s = hello_timeout_s
         self._outbox = outbox
+        self._meter = meter or Meter()
+        self._sides: dict[int, Side] = {}  # of the Links that have greeted
+
+    def links(self, side: Side) -> int:
+        """How many are up."""
+        return sum(each is side for each in self._sides.values())
 
     async def Info(self, request: pb.InfoRequest, context: Context) -> pb.InfoReply:
         return encode_info_reply(self._info())
@@ -70,6 +78,7 @@ class Service:
         outbox = self._outbox()
         if self._desk.num_links >= self._max_links:
             full = Refused(f"all {self._max_links} links of this peer are taken", LINK_RETRY_AFTER_S)
+            self._meter.refused(full.code)
             yield frames.encode([Entry(b"", 0, full)])
             return
         link = self._desk.join(outbox)
@@ -78,9 +87,11 @@ class Service:
         context.add_done_callback(lambda _: self._desk.leave(link))  # pyright: ignore[reportArgumentType]
         try:
             async for frame in outbox.frames():
+                self._meter.sent(self._sides.get(link, Side.CLIENT), frame.ByteSize())
                 yield frame
         finally:
             self._desk.leave(link)
+            self._sides.pop(link, None)
             reader.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await reader
@@ -88,7 +99,7 @@ class Service:
     async def _read(self, requests: AsyncIterator[bytes], link: int, outbox: Outbox) -> None:
         """Everything that comes over one Link, until it ends; then the outbox is closed, which ends the writing."""
         try:
-            items = await self._greet(requests, outbox)
+            items = await self._greet(requests, link, outbox)
             while items is not None:
                 for item in items:
                     if item.session:
@@ -96,9 +107,11 @@ class Service:
                     else:
                         _of_the_link(item)
                 data = await anext(requests, None)
+                self._meter.received(self._sides.get(link, Side.CLIENT), len(data or b""))
                 items = None if data is None else frames.decode(data, self._limits)
         except Fault as fault:
             log.info("link ends", link=link, why=str(fault))
+            self._meter.refused(fault.code)
             _tell(outbox, fault)
         except Exception:
             log.exception("link failed", link=link)
@@ -106,7 +119,7 @@ class Service:
         finally:
             outbox.close()
 
-    async def _greet(self, requests: AsyncIterator[bytes], outbox: Outbox) -> list[Entry | Rejected]:
+    async def _greet(self, requests: AsyncIterator[bytes], link: int, outbox: Outbox) -> list[Entry | Rejected]:
         """Wait for the other side's Hello, then say ours. Returns what came with it. Raises BadRequest, Timeout."""
         try:
             async with asyncio.timeout(self._hello_timeout_s):
@@ -125,6 +138,8 @@ class Service:
         if first.body.protocol != PROTOCOL:
             theirs = f"protocol {first.body.protocol} ({first.body.version})"
             raise BadRequest(f"you speak {theirs}, this peer speaks protocol {PROTOCOL}")
+        self._sides[link] = Side.CLIENT if first.body.peer_id is None else Side.PEER
+        self._desk.introduce(link, first.body.client_id or f"link {link}")
         return items[1:]
 
 

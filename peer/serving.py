@@ -19,36 +19,39 @@ from typing import TYPE_CHECKING, Any, TextIO
 import structlog
 
 from peer.announcer import Announcer
+from peer.around import announced, limits_for, warn_of_namesakes
 from peer.capacity import blocks_that_fit, free_bytes, kv_tokens_that_fit
 from peer.claim import Claim
 from peer.config import PeerConfig
 from peer.desk import Desk
 from peer.engine import Computing, Engine
 from peer.identity import Identity, load_identity
+from peer.journals import Journals
 from peer.loading import Arithmetic, Checkpoint, load, open_arithmetic, open_checkpoint, settle
+from peer.meter import Meter, Side
+from peer.metrics import Books, Metrics
+from peer.neighbours import Neighbours
 from peer.pages import PagePool
 from peer.probe import measure_block_s
 from peer.progress import progress
 from peer.reach import announced_address
 from peer.scheduler import Scheduler
+from peer.seat import Seat
 from peer.seats import Seats, Terms
 from peer.server import GrpcServer, HttpServer
 from peer.service import Service, asset_refs
-from proto.frames import Limits
-from proto.messages import Hello, Info, WireDType
-from proto.options import MAX_MESSAGE_BYTES
-from proto.scan import MAX_CONTROL_BYTES
+from proto.limits import Limits
+from proto.messages import Hello, Info
 from swarm.address import Address
 from swarm.clock import Clock
-from swarm.errors import ShoalError, UsageError
-from swarm.peerinfo import ModelRef, PeerState
+from swarm.errors import UsageError
+from swarm.peerinfo import PeerState
 from swarm.placement import choose_span
 from swarm.span import Span
 from swarm.version import software_version
 
 if TYPE_CHECKING:
     from dht.directory import Directory
-    from model.config import ModelConfig
 
 SWEEP_EVERY_S = 1.0
 DRAIN_LOOK_S = 0.05
@@ -82,19 +85,28 @@ class Serving:
             server = GrpcServer()
             listening = await server.bind(config.listen)
             stack.push_async_callback(server.stop, 0.0)
+            metrics = Metrics(software_version())
             if config.http is not None:
-                http = HttpServer(self._status, lambda: self.ready)
+                http = HttpServer(self._status, lambda: self.ready, metrics.render)
                 answering = await http.start(config.http)
                 stack.push_async_callback(http.stop)
                 log.info("http answers", address=str(answering))
             identity = load_identity(config.identity)
             stack.callback(identity.close)
-            engine = Engine(Scheduler(prefill_tokens=config.max_chunk_tokens, max_decodes=config.max_sessions))
+            scheduler = Scheduler[Seat](prefill_tokens=config.max_chunk_tokens, max_decodes=config.max_sessions)
+            engine = Engine(scheduler, self._clock, metrics)
             stack.callback(engine.close)
             checkpoint, arithmetic, directory = await self._find(engine, identity, stack)
-            await _warn_of_namesakes(checkpoint.ref, directory)
+            await warn_of_namesakes(checkpoint.ref, directory)
             span = await self._span(checkpoint, arithmetic, directory)
-            desk = Desk(self._seats(checkpoint, arithmetic, span), engine)
+            limits = limits_for(checkpoint.config, config.max_chunk_tokens)
+            hello = Hello(software_version(), identity.peer_id)
+            known = announced(directory, checkpoint.ref, self._clock)
+            neighbours = Neighbours(hello, limits, known, self._clock, meter=metrics)
+            stack.push_async_callback(neighbours.close)
+            seats = self._seats(checkpoint, arithmetic, span, metrics)
+            journals = Journals(config.journal_bytes, config.journal_disk_bytes)
+            desk = Desk(seats, engine, neighbours, identity.peer_id, meter=metrics, journals=journals)
             claim = Claim(
                 peer_id=identity.peer_id,
                 instance=secrets.randbits(63),
@@ -105,12 +117,14 @@ class Serving:
             self._claim = claim
             announcer = Announcer(directory, claim.info, self._clock)
             stack.push_async_callback(_briefly, announcer.withdraw)
-            async with _background(announcer.run(), self._sweep(desk)):
+            async with _background(announcer.run(), self._sweep(desk, neighbours)):
                 runner = await self._load(checkpoint, arithmetic, span, engine, desk.seats, stack)
                 hidden_size = checkpoint.config.hidden_size
                 claim.block_s = await measure_block_s(desk.seats, engine, runner, hidden_size, self._clock)
                 async with _background(_pump(engine, runner, desk)):
-                    await server.start(self._service(claim, checkpoint))
+                    service = self._service(claim, checkpoint, hello, limits, metrics)
+                    metrics.watch(lambda: _books(desk, service, neighbours))
+                    await server.start(service)
                     await server.set_serving(True)
                     claim.state = PeerState.READY
                     if await announcer.announce_until(self._leaving):
@@ -164,7 +178,7 @@ class Serving:
         log.info("span chosen", blocks=str(span), at_most=at_most, peers=len(view.peers))
         return span
 
-    def _seats(self, checkpoint: Checkpoint, arithmetic: Arithmetic, span: Span) -> Seats:
+    def _seats(self, checkpoint: Checkpoint, arithmetic: Arithmetic, span: Span, meter: Meter) -> Seats:
         from kernels.types import PAGE_SIZE
 
         config, model = self._config, checkpoint.config
@@ -181,7 +195,8 @@ class Serving:
             max_chunk_tokens=config.max_chunk_tokens,
             lease_s=config.lease_s,
         )
-        return Seats(terms, PagePool(-(-wanted // PAGE_SIZE)), self._clock)
+        pool = PagePool(-(-wanted // PAGE_SIZE), config.overcommit)
+        return Seats(terms, pool, self._clock, config.swap_bytes, meter)
 
     async def _load(
         self,
@@ -194,26 +209,25 @@ class Serving:
     ) -> Computing:
         abandon = threading.Event()
         stack.callback(abandon.set)
-        num_pages = seats.kv_tokens // seats.terms.page_size
+        num_pages = seats.housing.pool.total
         with progress(f"loading blocks {span} of {checkpoint.ref.name}") as advanced:
             return await engine.call(load, checkpoint, span, self._config, arithmetic, num_pages, advanced, abandon)
 
-    def _service(self, claim: Claim, checkpoint: Checkpoint) -> Service:
+    def _service(self, claim: Claim, checkpoint: Checkpoint, hello: Hello, limits: Limits, meter: Meter) -> Service:
         model, config = checkpoint.config, self._config
-        limits = _limits(model, config.max_chunk_tokens)
         assets = asset_refs(checkpoint.assets)
 
         def info() -> Info:
             now = claim.info(self._clock.wall() + CLAIM_S)
             return Info(now, assets, model.hidden_size, model.vocab_size, model.max_positions, model.eos_token_ids)
 
-        hello = Hello(claim.version, claim.peer_id)
-        return Service(claim.desk, hello, limits, info, checkpoint.assets, max_links=config.max_links)
+        return Service(claim.desk, hello, limits, info, checkpoint.assets, max_links=config.max_links, meter=meter)
 
-    async def _sweep(self, desk: Desk) -> None:
+    async def _sweep(self, desk: Desk, neighbours: Neighbours) -> None:
         while True:
             await self._clock.sleep(SWEEP_EVERY_S)
             desk.sweep()
+            neighbours.sweep()
 
     def _say_ready(self, claim: Claim, directory: Directory) -> None:
         info = claim.info(0.0)
@@ -265,35 +279,25 @@ class Serving:
         }
 
 
-def _limits(model: ModelConfig, max_chunk_tokens: int) -> Limits:
-    """What is taken from a client: as much as an honest one sends, a full Chunk with control entries beside it."""
-    chunk = max_chunk_tokens * model.hidden_size * WireDType.F32.itemsize
-    return Limits(
-        hidden_size=model.hidden_size,
-        vocab_size=model.vocab_size,
-        max_chunk_tokens=max_chunk_tokens,
-        max_tokens=model.max_positions,
-        max_history=model.max_positions,
-        max_frame_bytes=min(chunk + MAX_CONTROL_BYTES, MAX_MESSAGE_BYTES),
+def _books(desk: Desk, service: Service, neighbours: Neighbours) -> Books:
+    """What the gauges say now."""
+    pool, outflows = desk.seats.housing.pool, [seat.outflow for seat in desk.seats]
+    return Books(
+        sessions=len(desk.seats),
+        client_links=service.links(Side.CLIENT),
+        peer_links=service.links(Side.PEER) + len(neighbours),
+        queue_tokens=desk.engine.queue_tokens,
+        pages_used=pool.used,
+        pages_cached=pool.cached,
+        pages_free=pool.free - pool.cached,
+        pages_owed=pool.owed,
+        journal_memory_bytes=sum(outflow.rows.size for outflow in outflows),
+        journal_disk_bytes=sum(outflow.rows.spilled for outflow in outflows),
     )
 
 
-async def _warn_of_namesakes(ref: ModelRef, directory: Directory) -> None:
-    """Peers of other weights under the same name never share a Session with this one, which surprises people."""
-    try:
-        models = await directory.models()
-    except ShoalError as error:
-        log.warning("cannot see which other models the swarm has", why=str(error))
-        return
-    for other in models:
-        if other.name == ref.name and other.fingerprint != ref.fingerprint:
-            log.warning(
-                "the swarm has another model of this name", name=ref.name, ours=ref.fingerprint, other=other.fingerprint
-            )
-
-
 async def _pump(engine: Engine, runner: Computing, desk: Desk) -> None:
-    async for outputs in engine.outputs(runner):
+    async for outputs in engine.outputs(runner, desk.seats.house):
         desk.deliver(outputs)
 
 

@@ -12,9 +12,9 @@ import grpc.aio
 from google.protobuf.message import DecodeError
 
 from proto import shoal_pb2 as pb
-from proto.frames import Limits
 from proto.info import decode_info_reply
-from proto.link import Link
+from proto.limits import Limits
+from proto.link import Link, Traffic
 from proto.messages import AssetRef, Hello, Info
 from proto.options import CHANNEL_OPTIONS
 from proto.rpc import PeerStub
@@ -71,9 +71,9 @@ class Connection:
             )
         return bytes(data)
 
-    async def link(self, hello: Hello, limits: Limits, timeout_s: float = 5.0) -> Link:
+    async def link(self, hello: Hello, limits: Limits, timeout_s: float = 5.0, traffic: Traffic | None = None) -> Link:
         """A new Link, greeted. Raises DeadLink, Timeout, or BadRequest when the peer speaks another protocol."""
-        link = Link(self._stub.link(), self.address, limits)
+        link = Link(self._stub.link(), self.address, limits, traffic)
         await link.greet(hello, timeout_s)
         self._links = {other for other in self._links if other.alive} | {link}
         return link

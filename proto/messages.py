@@ -13,7 +13,7 @@ from swarm.peerinfo import PeerInfo
 from swarm.sampling import SamplingParams
 from swarm.span import Span
 
-PROTOCOL = 1
+PROTOCOL = 2
 SESSION_BYTES = 16
 
 
@@ -29,10 +29,10 @@ class WireDType(IntEnum):
 
 
 class Want(IntEnum):
-    """What the sender of a Chunk wants back."""
+    """What is wanted at the end of the Route; a Hop before the end passes its output on in any case."""
 
-    NOTHING = 1  # only fill the KV cache → Done
-    HIDDEN = 2  # the Span's output at every position → Chunk
+    NOTHING = 1  # only fill the KV caches
+    HIDDEN = 2  # the last Hop's output at every position → Chunk
     TOKEN = 3  # sample after the last position → Token
 
 
@@ -45,19 +45,25 @@ class Hidden:
     cols: int
     data: bytes
 
+    def slice(self, start: int, end: int) -> Hidden:
+        """Rows ``start`` up to ``end`` of these."""
+        row = self.cols * self.dtype.itemsize
+        return Hidden(self.dtype, end - start, self.cols, self.data[start * row : end * row])
+
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """First entry in each direction of a Link; a client has no ``peer_id``."""
+    """First entry in each direction of a Link; a client has no ``peer_id``, a Peer no ``client_id``."""
 
     version: str
     peer_id: str | None = None
     protocol: int = PROTOCOL
+    client_id: str | None = None  # 32 hex digits of its own choice: whose turn it is, and whose prefixes
 
 
 @dataclass(frozen=True, slots=True)
 class Open:
-    """Asks for a Seat with Pages for ``max_tokens``; ``sampling`` goes to the last Hop only."""
+    """Asks for a Seat with Pages for ``max_tokens``; what concerns sampling goes to the last Hop only."""
 
     fingerprint: str
     profile: str
@@ -66,7 +72,13 @@ class Open:
     prompt_tokens: int
     wire: WireDType = WireDType.F32
     sampling: SamplingParams | None = None
-    history: tuple[int, ...] = ()  # prompt and answer so far, where sampling needs it
+    history: tuple[int, ...] = ()  # prompt and answer so far, where sampling or drafting needs it
+    embedded: bool = False  # the Ends are the client's: a Seat at Block 0 takes hidden states too
+    num_hops: int = 1  # of the Route
+    stop_token_ids: tuple[int, ...] = ()  # ring: after one of these the last Hop does not go on by itself
+    draft_tokens: int = 0  # ring: the last Hop may run ahead of itself by so many guesses
+    prefix: tuple[bytes, ...] = ()  # digests of the first full Pages of input, in order, as Kept named them
+    timing: bool = False  # Tokens say where their time went
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +86,68 @@ class Opened:
     position: int  # the next position that the Seat takes
     lease_s: float
     max_chunk_tokens: int
+    kept_from: int = 0  # the first position whose output the Seat can send again; ``position``: none
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """The Seat of another Hop, and where it is. Its id is what entitles to send it Chunks."""
+
+    peer_id: str
+    address: str
+    seat: bytes
+    max_chunk_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """Where the outputs of a Seat go. Rolls it back to ``position`` first; sends what it holds from ``next_position``
+    on. Not answered.
+    """
+
+    position: int
+    next: Neighbour | None  # None: outputs go to the client
+    next_position: int  # what lies before is there already
+    feed: Neighbour | None = None  # ring: the first Hop's Seat, which the last Hop gives its tokens
+    num_tokens: int = 0  # prompt and answer as the client knows them
+    step: int = 0  # of what is sent again
+
+
+@dataclass(frozen=True, slots=True)
+class Fork:
+    """Makes another Seat like this one with its first ``position`` positions; Pages are shared until one of both
+    writes. Answered, for the new Seat, by Opened or a Fault.
+    """
+
+    seat: bytes
+    position: int
+    num_tokens: int = 0  # of the history
+    sampling: SamplingParams | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What the full Pages of a Seat's input are called, from Page ``first`` on."""
+
+    first: int
+    digests: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """To the client: a Hop cannot go on because of another. Its own Seat is well and waits for a new Path."""
+
+    peer_id: str  # of the other
+    fault: Fault
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Durations at one Hop, by its own clock; ``start`` is the Block at which its span begins."""
+
+    start: int
+    queue_s: float
+    compute_s: float  # of the whole Batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +160,37 @@ class Chunk:
     want: Want
     token_ids: tuple[int, ...] | None = None
     hidden: Hidden | None = None
+    drafts: tuple[int, ...] = ()  # the tokens of the last so many positions, which are guesses: the next Chunk may
+    # begin at any of them
+    timings: tuple[Timing, ...] = ()  # of the Hops before
+
+    @property
+    def end(self) -> int:
+        return self.position + self.count
+
+    def head(self, count: int) -> Chunk:
+        """The first ``count`` positions, of which nothing is wanted at the end."""
+        ids, hidden = self.token_ids, self.hidden
+        want = Want.HIDDEN if self.want is Want.HIDDEN else Want.NOTHING
+        return Chunk(
+            self.step, self.position, count, want,
+            None if ids is None else ids[:count],
+            None if hidden is None else hidden.slice(0, count),
+            (), self.timings,
+        )  # fmt: skip
+
+    def split(self, count: int) -> tuple[Chunk, Chunk]:
+        """The first ``count`` positions and the others. Not within drafts."""
+        rest = self.count - count
+        assert count > 0 and len(self.drafts) < rest, f"{count} of {self.count}, {len(self.drafts)} drafts"
+        ids, hidden = self.token_ids, self.hidden
+        second = Chunk(
+            self.step, self.position + count, rest, self.want,
+            None if ids is None else ids[count:],
+            None if hidden is None else hidden.slice(count, self.count),
+            self.drafts, self.timings,
+        )  # fmt: skip
+        return self.head(count), second
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,11 +202,13 @@ class Token:
     token_id: int
     logprob: float | None = None
     top: tuple[tuple[int, float], ...] = ()
+    timings: tuple[Timing, ...] = ()  # of every Hop, where the Open asked for them
 
 
 @dataclass(frozen=True, slots=True)
 class Done:
     step: int
+    position: int  # everything before it is computed
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +221,9 @@ class Close:
     """Frees the Seat."""
 
 
-Body = Hello | Open | Opened | Chunk | Token | Done | Advance | Close | Fault
+Body = (
+    Hello | Open | Opened | Path | Chunk | Token | Done | Advance | Fork | Kept | Trouble | Close | Fault
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

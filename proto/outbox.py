@@ -13,15 +13,15 @@ from dataclasses import dataclass, field
 
 from proto import frames
 from proto import shoal_pb2 as pb
-from proto.messages import Advance, Chunk, Close, Entry, Hello, Open, Opened, Token
+from proto.messages import Advance, Chunk, Close, Entry, Fork, Hello, Kept, Open, Opened, Path, Token, Trouble
 from swarm.errors import Fault, Overflow
 
 DECODE_BYTES = 64 << 10  # an entry up to this size counts as a decode step's; larger ones are prefill
 CONTROL_RESERVE = 16  # control entries that a Session may have queued beyond its bound
-MAX_FRAME_ENTRIES = 1024  # well below what a receiver takes (frames.Limits.max_entries)
+MAX_FRAME_ENTRIES = 1024  # well below what a receiver takes (limits.Limits.max_entries)
 
 _OVERHEAD = 64  # bytes of an entry apart from its payload, generously
-_CONTROL = (Hello, Opened, Advance, Close, Fault)
+_CONTROL = (Hello, Opened, Advance, Path, Fork, Trouble, Close, Fault)
 
 
 @dataclass(slots=True)
@@ -52,7 +52,7 @@ class Outbox:
     def put(self, entry: Entry) -> None:
         """Queues an entry. Raises Overflow when the Session has too much unread output; nothing is queued then.
 
-        Control entries (Hello, Opened, Advance, Close, Fault) have ``CONTROL_RESERVE`` places of their own, so a
+        Control entries (Opened, Path, Fault and the like) have ``CONTROL_RESERVE`` places of their own, so a
         Session that overflowed can still be told so. After ``close`` entries are dropped: nobody would read them.
         """
         if self._closed:
@@ -134,12 +134,17 @@ def entry_bytes(entry: Entry) -> int:
     """About how many bytes an entry takes on the wire; never less than it does."""
     match entry.body:
         case Chunk(hidden=hidden, token_ids=token_ids):
-            payload = (len(hidden.data) if hidden else 0) + 5 * len(token_ids or ())
+            payload = (len(hidden.data) if hidden else 0) + 5 * (len(token_ids or ()) + len(entry.body.drafts))
+            payload += 24 * len(entry.body.timings)
         case Open(history=history):
-            payload = 256 + 5 * len(history)
-        case Token(top=top):
-            payload = 16 * len(top)
-        case Fault():
+            payload = 256 + 5 * (len(history) + len(entry.body.stop_token_ids)) + 18 * len(entry.body.prefix)
+        case Token(top=top, timings=timings):
+            payload = 16 * len(top) + 24 * len(timings)
+        case Kept(digests=digests):
+            payload = 16 + 18 * len(digests)
+        case Path():
+            payload = 1024
+        case Fault() | Trouble():
             payload = 1024
         case _:
             payload = 128

@@ -34,7 +34,7 @@ class Frame(_message.Message):
     def __init__(self, entries: _Optional[_Iterable[_Union[Entry, _Mapping[str, object]]]] = ...) -> None: ...
 
 class Entry(_message.Message):
-    __slots__ = ("session", "epoch", "hello", "open", "opened", "chunk", "token", "done", "advance", "close", "fault")
+    __slots__ = ("session", "epoch", "hello", "open", "opened", "chunk", "token", "done", "advance", "close", "fault", "path", "fork", "kept", "trouble")
     SESSION_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     HELLO_FIELD_NUMBER: _ClassVar[int]
@@ -46,6 +46,10 @@ class Entry(_message.Message):
     ADVANCE_FIELD_NUMBER: _ClassVar[int]
     CLOSE_FIELD_NUMBER: _ClassVar[int]
     FAULT_FIELD_NUMBER: _ClassVar[int]
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    FORK_FIELD_NUMBER: _ClassVar[int]
+    KEPT_FIELD_NUMBER: _ClassVar[int]
+    TROUBLE_FIELD_NUMBER: _ClassVar[int]
     session: bytes
     epoch: int
     hello: Hello
@@ -57,20 +61,26 @@ class Entry(_message.Message):
     advance: Advance
     close: Close
     fault: Fault
-    def __init__(self, session: _Optional[bytes] = ..., epoch: _Optional[int] = ..., hello: _Optional[_Union[Hello, _Mapping[str, object]]] = ..., open: _Optional[_Union[Open, _Mapping[str, object]]] = ..., opened: _Optional[_Union[Opened, _Mapping[str, object]]] = ..., chunk: _Optional[_Union[Chunk, _Mapping[str, object]]] = ..., token: _Optional[_Union[Token, _Mapping[str, object]]] = ..., done: _Optional[_Union[Done, _Mapping[str, object]]] = ..., advance: _Optional[_Union[Advance, _Mapping[str, object]]] = ..., close: _Optional[_Union[Close, _Mapping[str, object]]] = ..., fault: _Optional[_Union[Fault, _Mapping[str, object]]] = ...) -> None: ...
+    path: Path
+    fork: Fork
+    kept: Kept
+    trouble: Trouble
+    def __init__(self, session: _Optional[bytes] = ..., epoch: _Optional[int] = ..., hello: _Optional[_Union[Hello, _Mapping[str, object]]] = ..., open: _Optional[_Union[Open, _Mapping[str, object]]] = ..., opened: _Optional[_Union[Opened, _Mapping[str, object]]] = ..., chunk: _Optional[_Union[Chunk, _Mapping[str, object]]] = ..., token: _Optional[_Union[Token, _Mapping[str, object]]] = ..., done: _Optional[_Union[Done, _Mapping[str, object]]] = ..., advance: _Optional[_Union[Advance, _Mapping[str, object]]] = ..., close: _Optional[_Union[Close, _Mapping[str, object]]] = ..., fault: _Optional[_Union[Fault, _Mapping[str, object]]] = ..., path: _Optional[_Union[Path, _Mapping[str, object]]] = ..., fork: _Optional[_Union[Fork, _Mapping[str, object]]] = ..., kept: _Optional[_Union[Kept, _Mapping[str, object]]] = ..., trouble: _Optional[_Union[Trouble, _Mapping[str, object]]] = ...) -> None: ...
 
 class Hello(_message.Message):
-    __slots__ = ("protocol", "version", "peer_id")
+    __slots__ = ("protocol", "version", "peer_id", "client_id")
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     PEER_ID_FIELD_NUMBER: _ClassVar[int]
+    CLIENT_ID_FIELD_NUMBER: _ClassVar[int]
     protocol: int
     version: str
     peer_id: str
-    def __init__(self, protocol: _Optional[int] = ..., version: _Optional[str] = ..., peer_id: _Optional[str] = ...) -> None: ...
+    client_id: str
+    def __init__(self, protocol: _Optional[int] = ..., version: _Optional[str] = ..., peer_id: _Optional[str] = ..., client_id: _Optional[str] = ...) -> None: ...
 
 class Open(_message.Message):
-    __slots__ = ("fingerprint", "profile", "span", "max_tokens", "wire", "sampling", "history", "prompt_tokens")
+    __slots__ = ("fingerprint", "profile", "span", "max_tokens", "wire", "sampling", "history", "prompt_tokens", "embedded", "num_hops", "stop_token_ids", "draft_tokens", "prefix", "timing")
     FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
     PROFILE_FIELD_NUMBER: _ClassVar[int]
     SPAN_FIELD_NUMBER: _ClassVar[int]
@@ -79,6 +89,12 @@ class Open(_message.Message):
     SAMPLING_FIELD_NUMBER: _ClassVar[int]
     HISTORY_FIELD_NUMBER: _ClassVar[int]
     PROMPT_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    EMBEDDED_FIELD_NUMBER: _ClassVar[int]
+    NUM_HOPS_FIELD_NUMBER: _ClassVar[int]
+    STOP_TOKEN_IDS_FIELD_NUMBER: _ClassVar[int]
+    DRAFT_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    PREFIX_FIELD_NUMBER: _ClassVar[int]
+    TIMING_FIELD_NUMBER: _ClassVar[int]
     fingerprint: str
     profile: str
     span: SpanRange
@@ -87,7 +103,79 @@ class Open(_message.Message):
     sampling: Sampling
     history: _containers.RepeatedScalarFieldContainer[int]
     prompt_tokens: int
-    def __init__(self, fingerprint: _Optional[str] = ..., profile: _Optional[str] = ..., span: _Optional[_Union[SpanRange, _Mapping[str, object]]] = ..., max_tokens: _Optional[int] = ..., wire: _Optional[_Union[DType, str]] = ..., sampling: _Optional[_Union[Sampling, _Mapping[str, object]]] = ..., history: _Optional[_Iterable[int]] = ..., prompt_tokens: _Optional[int] = ...) -> None: ...
+    embedded: bool
+    num_hops: int
+    stop_token_ids: _containers.RepeatedScalarFieldContainer[int]
+    draft_tokens: int
+    prefix: _containers.RepeatedScalarFieldContainer[bytes]
+    timing: bool
+    def __init__(self, fingerprint: _Optional[str] = ..., profile: _Optional[str] = ..., span: _Optional[_Union[SpanRange, _Mapping[str, object]]] = ..., max_tokens: _Optional[int] = ..., wire: _Optional[_Union[DType, str]] = ..., sampling: _Optional[_Union[Sampling, _Mapping[str, object]]] = ..., history: _Optional[_Iterable[int]] = ..., prompt_tokens: _Optional[int] = ..., embedded: _Optional[bool] = ..., num_hops: _Optional[int] = ..., stop_token_ids: _Optional[_Iterable[int]] = ..., draft_tokens: _Optional[int] = ..., prefix: _Optional[_Iterable[bytes]] = ..., timing: _Optional[bool] = ...) -> None: ...
+
+class Path(_message.Message):
+    __slots__ = ("position", "next", "next_position", "feed", "num_tokens", "step")
+    POSITION_FIELD_NUMBER: _ClassVar[int]
+    NEXT_FIELD_NUMBER: _ClassVar[int]
+    NEXT_POSITION_FIELD_NUMBER: _ClassVar[int]
+    FEED_FIELD_NUMBER: _ClassVar[int]
+    NUM_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    position: int
+    next: Neighbour
+    next_position: int
+    feed: Neighbour
+    num_tokens: int
+    step: int
+    def __init__(self, position: _Optional[int] = ..., next: _Optional[_Union[Neighbour, _Mapping[str, object]]] = ..., next_position: _Optional[int] = ..., feed: _Optional[_Union[Neighbour, _Mapping[str, object]]] = ..., num_tokens: _Optional[int] = ..., step: _Optional[int] = ...) -> None: ...
+
+class Neighbour(_message.Message):
+    __slots__ = ("peer_id", "address", "seat", "max_chunk_tokens")
+    PEER_ID_FIELD_NUMBER: _ClassVar[int]
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    SEAT_FIELD_NUMBER: _ClassVar[int]
+    MAX_CHUNK_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    peer_id: str
+    address: str
+    seat: bytes
+    max_chunk_tokens: int
+    def __init__(self, peer_id: _Optional[str] = ..., address: _Optional[str] = ..., seat: _Optional[bytes] = ..., max_chunk_tokens: _Optional[int] = ...) -> None: ...
+
+class Fork(_message.Message):
+    __slots__ = ("seat", "position", "num_tokens", "sampling")
+    SEAT_FIELD_NUMBER: _ClassVar[int]
+    POSITION_FIELD_NUMBER: _ClassVar[int]
+    NUM_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    SAMPLING_FIELD_NUMBER: _ClassVar[int]
+    seat: bytes
+    position: int
+    num_tokens: int
+    sampling: Sampling
+    def __init__(self, seat: _Optional[bytes] = ..., position: _Optional[int] = ..., num_tokens: _Optional[int] = ..., sampling: _Optional[_Union[Sampling, _Mapping[str, object]]] = ...) -> None: ...
+
+class Kept(_message.Message):
+    __slots__ = ("first", "digests")
+    FIRST_FIELD_NUMBER: _ClassVar[int]
+    DIGESTS_FIELD_NUMBER: _ClassVar[int]
+    first: int
+    digests: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, first: _Optional[int] = ..., digests: _Optional[_Iterable[bytes]] = ...) -> None: ...
+
+class Trouble(_message.Message):
+    __slots__ = ("peer_id", "fault")
+    PEER_ID_FIELD_NUMBER: _ClassVar[int]
+    FAULT_FIELD_NUMBER: _ClassVar[int]
+    peer_id: str
+    fault: Fault
+    def __init__(self, peer_id: _Optional[str] = ..., fault: _Optional[_Union[Fault, _Mapping[str, object]]] = ...) -> None: ...
+
+class Timing(_message.Message):
+    __slots__ = ("start", "queue_us", "compute_us")
+    START_FIELD_NUMBER: _ClassVar[int]
+    QUEUE_US_FIELD_NUMBER: _ClassVar[int]
+    COMPUTE_US_FIELD_NUMBER: _ClassVar[int]
+    start: int
+    queue_us: int
+    compute_us: int
+    def __init__(self, start: _Optional[int] = ..., queue_us: _Optional[int] = ..., compute_us: _Optional[int] = ...) -> None: ...
 
 class SpanRange(_message.Message):
     __slots__ = ("start", "end")
@@ -120,30 +208,36 @@ class Sampling(_message.Message):
     def __init__(self, temperature: _Optional[float] = ..., top_k: _Optional[int] = ..., top_p: _Optional[float] = ..., min_p: _Optional[float] = ..., repetition_penalty: _Optional[float] = ..., presence_penalty: _Optional[float] = ..., frequency_penalty: _Optional[float] = ..., seed: _Optional[int] = ..., logprobs: _Optional[int] = ...) -> None: ...
 
 class Opened(_message.Message):
-    __slots__ = ("position", "lease_ms", "max_chunk_tokens")
+    __slots__ = ("position", "lease_ms", "max_chunk_tokens", "kept_from")
     POSITION_FIELD_NUMBER: _ClassVar[int]
     LEASE_MS_FIELD_NUMBER: _ClassVar[int]
     MAX_CHUNK_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    KEPT_FROM_FIELD_NUMBER: _ClassVar[int]
     position: int
     lease_ms: int
     max_chunk_tokens: int
-    def __init__(self, position: _Optional[int] = ..., lease_ms: _Optional[int] = ..., max_chunk_tokens: _Optional[int] = ...) -> None: ...
+    kept_from: int
+    def __init__(self, position: _Optional[int] = ..., lease_ms: _Optional[int] = ..., max_chunk_tokens: _Optional[int] = ..., kept_from: _Optional[int] = ...) -> None: ...
 
 class Chunk(_message.Message):
-    __slots__ = ("step", "position", "count", "want", "token_ids", "hidden")
+    __slots__ = ("step", "position", "count", "want", "token_ids", "hidden", "drafts", "timings")
     STEP_FIELD_NUMBER: _ClassVar[int]
     POSITION_FIELD_NUMBER: _ClassVar[int]
     COUNT_FIELD_NUMBER: _ClassVar[int]
     WANT_FIELD_NUMBER: _ClassVar[int]
     TOKEN_IDS_FIELD_NUMBER: _ClassVar[int]
     HIDDEN_FIELD_NUMBER: _ClassVar[int]
+    DRAFTS_FIELD_NUMBER: _ClassVar[int]
+    TIMINGS_FIELD_NUMBER: _ClassVar[int]
     step: int
     position: int
     count: int
     want: Want
     token_ids: _containers.RepeatedScalarFieldContainer[int]
     hidden: Tensor
-    def __init__(self, step: _Optional[int] = ..., position: _Optional[int] = ..., count: _Optional[int] = ..., want: _Optional[_Union[Want, str]] = ..., token_ids: _Optional[_Iterable[int]] = ..., hidden: _Optional[_Union[Tensor, _Mapping[str, object]]] = ...) -> None: ...
+    drafts: _containers.RepeatedScalarFieldContainer[int]
+    timings: _containers.RepeatedCompositeFieldContainer[Timing]
+    def __init__(self, step: _Optional[int] = ..., position: _Optional[int] = ..., count: _Optional[int] = ..., want: _Optional[_Union[Want, str]] = ..., token_ids: _Optional[_Iterable[int]] = ..., hidden: _Optional[_Union[Tensor, _Mapping[str, object]]] = ..., drafts: _Optional[_Iterable[int]] = ..., timings: _Optional[_Iterable[_Union[Timing, _Mapping[str, object]]]] = ...) -> None: ...
 
 class Tensor(_message.Message):
     __slots__ = ("dtype", "rows", "cols", "data")
@@ -158,18 +252,20 @@ class Tensor(_message.Message):
     def __init__(self, dtype: _Optional[_Union[DType, str]] = ..., rows: _Optional[int] = ..., cols: _Optional[int] = ..., data: _Optional[bytes] = ...) -> None: ...
 
 class Token(_message.Message):
-    __slots__ = ("step", "position", "token_id", "logprob", "top")
+    __slots__ = ("step", "position", "token_id", "logprob", "top", "timings")
     STEP_FIELD_NUMBER: _ClassVar[int]
     POSITION_FIELD_NUMBER: _ClassVar[int]
     TOKEN_ID_FIELD_NUMBER: _ClassVar[int]
     LOGPROB_FIELD_NUMBER: _ClassVar[int]
     TOP_FIELD_NUMBER: _ClassVar[int]
+    TIMINGS_FIELD_NUMBER: _ClassVar[int]
     step: int
     position: int
     token_id: int
     logprob: float
     top: _containers.RepeatedCompositeFieldContainer[Candidate]
-    def __init__(self, step: _Optional[int] = ..., position: _Optional[int] = ..., token_id: _Optional[int] = ..., logprob: _Optional[float] = ..., top: _Optional[_Iterable[_Union[Candidate, _Mapping[str, object]]]] = ...) -> None: ...
+    timings: _containers.RepeatedCompositeFieldContainer[Timing]
+    def __init__(self, step: _Optional[int] = ..., position: _Optional[int] = ..., token_id: _Optional[int] = ..., logprob: _Optional[float] = ..., top: _Optional[_Iterable[_Union[Candidate, _Mapping[str, object]]]] = ..., timings: _Optional[_Iterable[_Union[Timing, _Mapping[str, object]]]] = ...) -> None: ...
 
 class Candidate(_message.Message):
     __slots__ = ("token_id", "logprob")
@@ -180,10 +276,12 @@ class Candidate(_message.Message):
     def __init__(self, token_id: _Optional[int] = ..., logprob: _Optional[float] = ...) -> None: ...
 
 class Done(_message.Message):
-    __slots__ = ("step",)
+    __slots__ = ("step", "position")
     STEP_FIELD_NUMBER: _ClassVar[int]
+    POSITION_FIELD_NUMBER: _ClassVar[int]
     step: int
-    def __init__(self, step: _Optional[int] = ...) -> None: ...
+    position: int
+    def __init__(self, step: _Optional[int] = ..., position: _Optional[int] = ...) -> None: ...
 
 class Advance(_message.Message):
     __slots__ = ()

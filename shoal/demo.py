@@ -20,7 +20,7 @@ from rich.syntax import Syntax
 from rich.table import Table
 from rich.text import Text
 
-from client import Client, ClientConfig, Options, Piece, Result
+from client import Client, Options, Piece, Result
 from peer.local import LocalPeer, LocalSwarm
 from swarm.errors import ShoalError
 
@@ -110,7 +110,7 @@ def _play(console: Console, swarm: LocalSwarm, prompt: str) -> int:
         begun = time.monotonic()
         swarm.start(SPANS)
     console.print(f"three peers are ready after {time.monotonic() - begun:.1f} s; one swarm, no coordinator")
-    with Client(swarm=swarm.join, config=ClientConfig(step_timeout_s=2.0)) as client:
+    with Client(swarm=swarm.join) as client:
         result = _generate_and_lose_a_peer(console, swarm, client, prompt)
         again = client.generate(prompt, **SAMPLING)
     same = again.token_ids == result.token_ids

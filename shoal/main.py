@@ -12,6 +12,7 @@ COMMANDS = {
     "serve": ("peer.serve", "host a span of blocks"),
     "generate": ("client.generate", "generate text through a swarm"),
     "chat": ("client.chat", "talk to a swarm in the terminal"),
+    "gateway": ("gateway.serve", "serve a swarm over HTTP, as OpenAI's API"),
     "demo": ("shoal.demo", "start three peers here, lose one in mid-sentence, go on"),
 }
 

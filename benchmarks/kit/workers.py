@@ -65,6 +65,19 @@ class Worker:
             raise WorkerFailed(self._last_words("has ended"))
         return json.loads(line)
 
+    def kill(self) -> None:
+        """SIGKILL: a question that is under way raises WorkerFailed."""
+        self._process.kill()
+
+    def leave(self, timeout_s: float = 20.0) -> int | None:
+        """Ask nothing more and wait for it to end; its exit status, None where it stays."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        try:
+            return self._process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            return None
+
     def _last_words(self, what: str) -> str:
         self._log.flush()
         self._log.seek(0)

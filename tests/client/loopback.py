@@ -1,11 +1,11 @@
-"""FakePeers behind real gRPC servers on loopback, in a MemoryDirectory: everything but the DHT and the weights."""
+"""Real peers on loopback, in a MemoryDirectory: everything but the DHT and the weights. Their model is of hashes."""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -15,84 +15,121 @@ import grpc.aio
 from client import AsyncClient, Client, ClientConfig
 from client.background import Background
 from dht.memory import MemoryDirectory, MemoryStore
-from proto import shoal_pb2 as pb
-from proto.info import encode_info_reply
-from proto.messages import AssetRef, Entry, Hello, Info
+from model.assets import Asset
+from peer.desk import Desk
+from peer.neighbours import Neighbours
+from peer.pages import PagePool
+from peer.seat import Seat
+from peer.seats import Seats, Terms
+from peer.service import Service, asset_refs
+from proto.limits import Limits
+from proto.messages import Hello, Info, Neighbour
 from swarm.clock import SystemClock
-from tests.client.fakes import HIDDEN, MODEL, VOCAB, FakePeer
 from tests.client.words import END, files
-from tests.support.echo import EchoPeer, serving
+from tests.support.echo import serving
+from tests.support.hash_engine import HIDDEN, MODEL, VOCAB, HashEngine, HashRunner, hash_peer
 
-MAX_POSITIONS = 256
+MAX_POSITIONS, PAGE = 256, 8
 ADDRESS = "/ip4/127.0.0.1/tcp/1/p2p/12D3KooWAFFhvXNpHGTRT7DYHGSmvcFCzjUGnkTQBhYbXbTcC1zq"
 
 
-class Inbox:
-    def __init__(self) -> None:
-        self.inbox: list[Entry] = []
+class Book(Seats):
+    """Says so when a Seat leaves it."""
+
+    def __init__(self, terms: Terms, pool: PagePool, changed: asyncio.Event):
+        super().__init__(terms, pool, SystemClock())
+        self._changed = changed
+
+    def close(self, seat: Seat) -> None:
+        super().close(seat)
+        self._changed.set()
 
 
-class HashPeer(EchoPeer):
-    """A FakePeer on the wire. Its Seats go with its Link."""
+class Reception(Desk):
+    """Counts the clients that ever came."""
 
-    def __init__(self, peer: FakePeer, changed: asyncio.Event):
-        assets = {AssetRef(n, hashlib.sha256(d).hexdigest(), len(d)): d for n, d in files().items()}
-        super().__init__(self._handle, hello=Hello("0", peer.info.peer_id), assets=assets)
-        self.peer = peer
-        self.changed = changed
-        self.links = 0
+    num_clients = 0
 
-    def _handle(self, entry: Entry) -> list[Entry]:
-        box = Inbox()
-        self.peer.handle(box, entry)  # type: ignore[arg-type]
-        self.changed.set()
-        return box.inbox
+    def introduce(self, link: int, client: str) -> None:
+        super().introduce(link, client)
+        self.num_clients += not client.startswith("link ")  # a Peer has no name for that
 
-    async def Info(self, request: pb.InfoRequest, context: object) -> pb.InfoReply:
-        return encode_info_reply(Info(self.peer.info, tuple(self._assets), HIDDEN, VOCAB, MAX_POSITIONS, (END,)))
 
-    async def Link(self, requests: AsyncIterator[bytes], context: object) -> AsyncIterator[pb.Frame]:
-        self.links += 1
-        try:
-            async for frame in super().Link(requests, context):
-                yield frame
-        finally:
-            self.peer.seats.clear()
-            self.changed.set()
+class HashPeer:
+    """A Peer but for its kernels: real service, desk, seats, scheduler and Links to others."""
+
+    def __init__(self, number: int, span: tuple[int, int], changed: asyncio.Event):
+        self.info = hash_peer(number, *span)
+        self.engine = HashEngine(SystemClock())
+        terms = Terms(MODEL, self.info.span, "c8", MAX_POSITIONS, PAGE, max_chunk_tokens=16)
+        self.runner = HashRunner(self.info.kv_tokens // PAGE, PAGE)
+        self.seats = Book(terms, PagePool(self.info.kv_tokens // PAGE), changed)
+        hello, limits = Hello("0", self.info.peer_id), Limits(hidden_size=HIDDEN, vocab_size=VOCAB)
+        self._neighbours = Neighbours(hello, limits, _anybody, SystemClock())
+        self._desk = Reception(self.seats, self.engine, self._neighbours, self.info.peer_id)
+        assets = [Asset(name, hashlib.sha256(data).hexdigest(), data) for name, data in files().items()]
+        refs = asset_refs(assets)
+        self._service = Service(
+            self._desk, hello, limits,
+            lambda: Info(self.info, refs, HIDDEN, VOCAB, MAX_POSITIONS, (END,)), assets,
+        )  # fmt: skip
+        self._server: grpc.aio.Server | None = None
+
+    @property
+    def links(self) -> int:
+        """That clients ever opened."""
+        return self._desk.num_clients
+
+    async def start(self, stack: AsyncExitStack) -> None:
+        computing = asyncio.create_task(self.engine.pump(self.runner, self._desk))
+        stack.callback(computing.cancel)
+        address, self._server = await stack.enter_async_context(serving(self._service))
+        stack.push_async_callback(self._neighbours.close)
+        self.info = replace(self.info, address=address, expires_at=time.time() + 50)
+
+    async def stop(self) -> None:
+        """As a SIGKILL would."""
+        assert self._server is not None
+        await self._neighbours.close()
+        await self._server.stop(None)
+
+
+async def _anybody(to: Neighbour) -> bool:
+    return True
 
 
 class Loopback:
-    """A swarm of such peers on one event loop. ``stop(n)`` ends a peer's server as a SIGKILL would."""
+    """A swarm of such peers on one event loop. ``stop(n)`` ends a peer as a SIGKILL would."""
 
     def __init__(self, spans: Sequence[tuple[int, int]], assets_dir: Path):
         self.changed = asyncio.Event()
-        self.peers = [HashPeer(FakePeer(n, *span), self.changed) for n, span in enumerate(spans, 1)]
+        self.spans = spans
+        self.peers: list[HashPeer] = []
         self.store = MemoryStore(SystemClock())
         self.directory = MemoryDirectory(self.store)
         self.config = ClientConfig(assets_dir=assets_dir, patience_s=0.2)
-        self.servers: list[grpc.aio.Server] = []
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Loopback:
-        for each in self.peers:
-            address, server = await self._stack.enter_async_context(serving(each))
-            self.servers.append(server)
-            each.peer.info = replace(each.peer.info, address=address, expires_at=time.time() + 50)
-            await self.directory.publish(each.peer.info)
+        for number, span in enumerate(self.spans, 1):
+            peer = HashPeer(number, span, self.changed)
+            self.peers.append(peer)
+            await peer.start(self._stack)
+            await self.directory.publish(peer.info)
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self._stack.aclose()
 
     async def stop(self, number: int) -> None:
-        await self.servers[number].stop(None)
+        await self.peers[number].stop()
 
     def client(self, **changes: object) -> AsyncClient:
         return AsyncClient(directory=self.directory, config=replace(self.config, **changes))  # type: ignore[arg-type]
 
     @property
     def seats(self) -> int:
-        return sum(len(each.peer.seats) for each in self.peers)
+        return sum(len(each.seats) for each in self.peers)
 
     async def empty(self) -> None:
         """Until no Seat is held: Close travels, and is not answered."""

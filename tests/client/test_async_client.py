@@ -19,9 +19,9 @@ from dht.memory import MemoryDirectory, MemoryStore
 from swarm.clock import SystemClock, VirtualClock
 from swarm.errors import NoRoute, SwarmError, SwarmUnreachable, UsageError
 from swarm.peerinfo import ModelRef
-from tests.client.fakes import MODEL, undisturbed
 from tests.client.loopback import ADDRESS, Loopback
 from tests.client.words import directory
+from tests.support.hash_engine import MODEL, undisturbed
 
 SPANS = [(0, 3), (3, 6)]
 PROMPT = "def fib_"
@@ -40,7 +40,7 @@ def codec(tmp_path_factory: pytest.TempPathFactory) -> Codec:
 
 async def test_generate_gives_text_and_all_that_is_known_about_it(swarm: Loopback, codec: Codec):
     prompt = codec.encode(PROMPT)
-    expected = await undisturbed(prompt, 12)
+    expected = undisturbed(prompt, 12)
     async with swarm.client() as client:
         result = await client.generate(PROMPT, max_new_tokens=12, ignore_eos=True)
         await swarm.empty()
@@ -96,7 +96,7 @@ async def test_a_list_of_prompts_runs_at_once_and_is_answered_in_order(swarm: Lo
     async with swarm.client() as client:
         results = await client.generate(prompts, max_new_tokens=5, ignore_eos=True)
         await swarm.empty()
-    assert [list(r.token_ids) for r in results] == [await undisturbed(codec.encode(p), 5) for p in prompts]
+    assert [list(r.token_ids) for r in results] == [undisturbed(codec.encode(p), 5) for p in prompts]
     assert [each.links for each in swarm.peers] == [1, 1], "one Link to a peer serves all Sessions"
 
 
@@ -107,7 +107,7 @@ async def test_no_more_sessions_run_at_once_than_allowed(swarm: Loopback):
 
         async def drink(stream) -> None:
             async for _ in stream:
-                peaks.append(len(swarm.peers[0].peer.seats))
+                peaks.append(len(swarm.peers[0].seats))
 
         await asyncio.gather(*(drink(s) for s in streams))
     assert max(peaks) <= 2
@@ -127,7 +127,7 @@ async def test_a_stream_yields_pieces_only_and_has_the_result_at_its_end(swarm: 
 async def test_a_stop_string_ends_the_session_and_frees_its_seats_before_the_reader_goes_on(
     swarm: Loopback, codec: Codec
 ):
-    text = codec.decode(await undisturbed(codec.encode(PROMPT), 30))
+    text = codec.decode(undisturbed(codec.encode(PROMPT), 30))
     stop = text[8:10]
     async with swarm.client() as client:
         result = await client.generate(PROMPT, max_new_tokens=30, stop=stop)
@@ -141,7 +141,7 @@ async def test_a_stop_string_ends_the_session_and_frees_its_seats_before_the_rea
 
 
 async def test_a_stop_token_ends_it_and_is_counted_but_not_shown(swarm: Loopback, codec: Codec):
-    expected = await undisturbed(codec.encode(PROMPT), 6)
+    expected = undisturbed(codec.encode(PROMPT), 6)
     async with swarm.client() as client:
         result = await client.generate(PROMPT, max_new_tokens=6, stop_token_ids=[expected[3]])
     assert list(result.token_ids) == expected[:4] and result.finish_reason == "stop"
@@ -152,7 +152,7 @@ async def test_a_chat_is_the_template_and_then_a_generation(swarm: Loopback, cod
     messages = [{"role": "user", "content": "hi"}]
     async with swarm.client() as client:
         result = await client.chat(messages, max_new_tokens=4, ignore_eos=True)
-    assert list(result.token_ids) == await undisturbed(codec.chat_prompt(messages), 4)
+    assert list(result.token_ids) == undisturbed(codec.chat_prompt(messages), 4)
 
 
 async def test_the_same_seed_draws_the_same_and_the_result_tells_it(swarm: Loopback):
@@ -164,7 +164,7 @@ async def test_the_same_seed_draws_the_same_and_the_result_tells_it(swarm: Loopb
 
 
 async def test_a_killed_server_in_mid_sentence_changes_nothing(tmp_path: Path, codec: Codec):
-    expected = await undisturbed(codec.encode(PROMPT), 12)
+    expected = undisturbed(codec.encode(PROMPT), 12)
     async with Loopback([(0, 3), (3, 6), (0, 6)], tmp_path) as swarm:
         prefer = (f"{1:032x}", f"{2:032x}")
         async with (
@@ -180,7 +180,7 @@ async def test_a_killed_server_in_mid_sentence_changes_nothing(tmp_path: Path, c
 
 
 async def test_when_blocks_are_lost_for_good_the_text_so_far_is_in_the_error(swarm: Loopback, codec: Codec):
-    expected = await undisturbed(codec.encode(PROMPT), 5)
+    expected = undisturbed(codec.encode(PROMPT), 5)
     async with swarm.client() as client:
         stream = client.stream(PROMPT, max_new_tokens=12, ignore_eos=True)
         for _ in range(5):
@@ -272,7 +272,7 @@ async def test_a_failed_connection_is_tried_anew_by_the_next_call(tmp_path: Path
         async with AsyncClient(directory=late, config=swarm.config) as client:
             with pytest.raises(SwarmError):
                 await client.generate("x")
-            await late.publish(swarm.peers[0].peer.info)
+            await late.publish(swarm.peers[0].info)
             assert (await client.generate("x", max_new_tokens=2)).completion_tokens == 2
 
 

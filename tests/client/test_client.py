@@ -17,9 +17,9 @@ from client import Client
 from client.background import Background
 from client.text import Codec
 from swarm.errors import UsageError
-from tests.client.fakes import undisturbed
 from tests.client.loopback import ADDRESS, ClientOf, InThread, Loopback
 from tests.client.words import directory
+from tests.support.hash_engine import undisturbed
 
 ROOT = Path(__file__).resolve().parents[2]
 PROMPT = "def fib_"
@@ -42,7 +42,7 @@ def client(swarm: InThread) -> Iterator[ClientOf]:
 @pytest.fixture(scope="module")
 def expected(tmp_path_factory: pytest.TempPathFactory) -> list[int]:
     codec = Codec(directory(tmp_path_factory.mktemp("words")))
-    return asyncio.run(undisturbed(codec.encode(PROMPT), 6))
+    return undisturbed(codec.encode(PROMPT), 6)
 
 
 def test_plain_calls(client: Client, swarm: InThread, expected: list[int]):

@@ -14,14 +14,13 @@ import pytest
 
 from client import Client
 from client.generate import main
-from swarm.errors import Internal
 from tests.client.loopback import ADDRESS, InThread, Loopback
 from tests.client.words import tokenizer
 
 ROOT = Path(__file__).resolve().parents[2]
 FIELDS = [
     "text", "token_ids", "logprobs", "finish_reason", "prompt_tokens", "completion_tokens",
-    "ttft_s", "tokens_per_s", "route", "failovers",
+    "ttft_s", "tokens_per_s", "route", "failovers", "cached_tokens", "accepted_tokens", "shape",
 ]  # fmt: skip
 
 
@@ -78,7 +77,7 @@ def test_stops_can_be_several(swarm: InThread, capsys: pytest.CaptureFixture[str
 def test_when_the_swarm_fails_in_mid_sentence_the_text_so_far_is_printed_and_the_status_tells(
     swarm: InThread, capsys: pytest.CaptureFixture[str]
 ):
-    swarm.loopback.peers[1].peer.misdeed = _fail_after(4)
+    swarm.loopback.peers[1].runner.answers_left = 4
     assert run(swarm, "--prompt", "abc", "--max-new-tokens", "50", "--ignore-eos", "--patience-s", "0.2", "--json") == 4
     out, err = capsys.readouterr()
     fields = json.loads(out)
@@ -91,17 +90,6 @@ def test_when_the_swarm_fails_in_mid_sentence_the_text_so_far_is_printed_and_the
     assert err.startswith("shoal: ") and err.count("\n") == 1 and "3:6" in err
 
 
-def _fail_after(count: int):
-    left = count
-
-    def misdeed(entry: object, body: object) -> object:
-        nonlocal left
-        left -= 1
-        return body if left >= 0 else Internal("out of order")
-
-    return misdeed
-
-
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
@@ -109,7 +97,7 @@ def _fail_after(count: int):
         (["--prompt", "x", "--join", "nonsense"], "cannot join 'nonsense'"),
         (["--prompt", "x", "--join", ADDRESS, "--temperature", "-1"], "temperature must lie in"),
         (["--prompt", "x", "--join", ADDRESS, "--prefer", "me"], "a peer id has 32 hex digits"),
-        (["--prompt", "x", "--join", ADDRESS, "--step-timeout-s", "0"], "step_timeout_s must be a positive number"),
+        (["--prompt", "x", "--join", ADDRESS, "--suspect-after-s", "0"], "suspect_after_s must be a positive number"),
     ],
 )
 def test_bad_usage_is_one_line_and_status_2(

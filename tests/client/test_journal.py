@@ -1,31 +1,27 @@
-"""The Journal returns what was put, forgets what it must, and counts its bytes."""
+"""The Journal knows the tokens, carries what the client carries, and counts its bytes."""
 
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from client.journal import Budget, Journal
-from proto.messages import Hidden, WireDType
-from swarm.span import Span
+from proto.messages import Chunk, Hidden, Want, WireDType
+
+ROW = 4  # bytes
 
 
-def rows(start: int, count: int) -> Hidden:
+def chunk(start: int, count: int, drafts: tuple[int, ...] = ()) -> Chunk:
     """Rows whose bytes tell their position."""
-    return Hidden(WireDType.BF16, count, 2, b"".join(bytes([p, p, p, p]) for p in range(start, start + count)))
+    data = b"".join(bytes([p, p, p, p]) for p in range(start, start + count))
+    return Chunk(start, start, count, Want.NOTHING, hidden=Hidden(WireDType.BF16, count, 2, data), drafts=drafts)
 
 
-@given(st.lists(st.integers(1, 5), min_size=1, max_size=8), st.data())
-def test_any_range_comes_back_as_it_was_put(counts: list[int], data: st.DataObject):
-    journal = Journal((1, 2, 3), Budget(1 << 20))
-    for count in counts:
-        journal.put(4, journal.extent(4)[1], rows(journal.extent(4)[1], count))
-    total = sum(counts)
-    assert journal.extent(4) == (0, total)
-    start = data.draw(st.integers(0, total - 1))
-    end = data.draw(st.integers(start + 1, total))
-    assert journal.hidden(4, start, end) == rows(start, end - start)
+def carrying(*boundaries: int, limit: int = 1 << 20) -> tuple[Journal, Budget]:
+    budget = Budget(limit)
+    journal = Journal((1, 2, 3), budget)
+    for boundary in boundaries:
+        journal.flow(boundary).turn(0, 0, 0, 16, keeps=True)
+    return journal, budget
 
 
 def test_tokens_are_appended_at_the_first_unknown_position_and_nowhere_else():
@@ -37,45 +33,78 @@ def test_tokens_are_appended_at_the_first_unknown_position_and_nowhere_else():
             journal.append(position, 8)
 
 
+def test_what_crosses_is_sent_on_and_kept():
+    journal, budget = carrying(4)
+    assert journal.put(4, chunk(0, 3)) == [chunk(0, 3)]
+    assert journal.put(4, chunk(3, 1)) == [chunk(3, 1)]
+    assert journal.held(4) == (0, 4) and budget.used == 4 * ROW
+    assert journal.held(2) == (0, 0)
+
+
 def test_rows_are_put_where_the_last_ended_and_nowhere_else():
-    journal = Journal((1,), Budget(1 << 20))
-    journal.put(3, 0, rows(0, 2))
-    for position in (0, 3):
+    journal, _ = carrying(4)
+    journal.put(4, chunk(0, 2))
+    for position in (0, 1, 3):
+        assert journal.resume(4, position) == 2
         with pytest.raises(AssertionError):
-            journal.put(3, position, rows(position, 1))
+            journal.put(4, chunk(position, 1))
 
 
-def test_a_spent_budget_makes_it_shed_what_the_next_hop_has_taken():
-    budget = Budget(20)
-    journal = Journal((1,), budget)
-    journal.put(3, 0, rows(0, 4))
-    journal.shed([(0, 4), (3, 2)])
-    assert journal.extent(3) == (0, 4), "nothing is shed before the budget is spent"
-    journal.put(3, 4, rows(4, 4))
-    journal.shed([(0, 8), (3, 6)])
-    assert journal.extent(3) == (4, 8)
-    assert journal.hidden(3, 6, 8) == rows(6, 2)
-    assert budget.used == 16
+def test_drafts_may_be_taken_back_and_nothing_before_them():
+    journal, budget = carrying(4)
+    journal.put(4, chunk(0, 5, drafts=(8, 9)))
+    assert journal.resume(4, 2) == 5, "that was no draft"
+    assert journal.resume(4, 5) == 5
+    assert journal.resume(4, 4) == 4
+    assert journal.put(4, chunk(4, 2)) == [chunk(4, 2)]
+    assert journal.held(4) == (0, 6) and budget.used == 6 * ROW
+    assert journal.resume(4, 5) == 6, "the drafts were those of the Chunk before"
+    journal.put(4, chunk(6, 2, drafts=(1,)))
+    journal.halt()
+    assert journal.resume(4, 7) == 8, "after trouble everybody is told where to go on"
 
 
-def test_boundaries_are_kept_only_where_hops_begin():
-    budget = Budget(1 << 20)
-    journal = Journal((1,), budget)
+def test_nothing_crosses_while_it_is_halted_and_what_is_held_is_sent_again():
+    journal, _ = carrying(4)
+    journal.put(4, chunk(0, 2))
+    journal.halt()
+    assert journal.put(4, chunk(2, 2)) == []
+    flow = journal.flow(4)
+    flow.turn(2, 1, 7, 16, keeps=True)
+    (again,) = flow.take()
+    assert (again.position, again.end, again.step) == (1, 2, 7)
+
+
+def test_a_spent_budget_makes_it_forget_what_was_sent():
+    journal, budget = carrying(4, limit=6 * ROW)
+    journal.put(4, chunk(0, 4))
+    assert journal.held(4) == (0, 4), "nothing is forgotten before the budget is spent"
+    journal.put(4, chunk(4, 4))
+    first, end = journal.held(4)
+    assert first > 0 and end == 8
+    assert budget.used <= 6 * ROW
+
+
+def test_a_budget_is_shared():
+    budget = Budget(4 * ROW)
+    one, other = (Journal((1,), budget) for _ in range(2))
+    for journal in (one, other):
+        journal.flow(4).turn(0, 0, 0, 16, keeps=True)
+    one.put(4, chunk(0, 3))
+    other.put(4, chunk(0, 2))
+    other.put(4, chunk(2, 1))
+    assert one.held(4) == (0, 3) and other.held(4)[0] > 0
+    one.close()
+    assert not budget.spent
+
+
+def test_boundaries_are_kept_only_where_the_client_carries():
+    journal, budget = carrying(2, 3, 4)
     for boundary in (2, 3, 4):
-        journal.put(boundary, 0, rows(0, 3))
+        journal.put(boundary, chunk(0, 3))
     journal.keep([0, 3])
-    assert [journal.extent(b) for b in (2, 3, 4)] == [(0, 0), (0, 3), (0, 0)]
-    assert budget.used == 12
+    assert [journal.held(b) for b in (2, 3, 4)] == [(0, 0), (0, 3), (0, 0)]
+    assert budget.used == 3 * ROW
     journal.close()
     journal.close()
     assert budget.used == 0
-
-
-def test_inside_a_gap_only_complete_boundaries_are_of_use():
-    journal = Journal((1,), Budget(0))
-    for boundary in (2, 3, 5):
-        journal.put(boundary, 0, rows(0, 1))
-        journal.put(boundary, 1, rows(1, 1))
-    journal.shed([(3, 2), (5, 2)])
-    journal.drop_incomplete(Span(1, 5))
-    assert [journal.extent(b) for b in (2, 3, 5)] == [(0, 2), (0, 0), (1, 2)]

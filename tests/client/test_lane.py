@@ -3,178 +3,191 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import replace
 
 import pytest
 
-from client.lane import LONGEST_BUSY_S, Lane, Shape
-from proto.messages import Chunk, Close, Entry, Hidden, Open, Want, WireDType
-from swarm.errors import BadNumbers, BadRequest, DeadLink, Fault, Refused, Timeout
+from client.lane import Lane, Shape
+from client.mailbox import Mailbox
+from proto.link import Ear
+from proto.messages import Body, Close, Done, Entry, Hidden, Neighbour, Open, Opened, Token, WireDType
+from swarm.errors import BadNumbers, BadRequest, DeadLink, Fault, NoSeat, Refused, Timeout
 from swarm.route import Hop
-from swarm.sampling import SamplingParams
 from swarm.span import Span
-from tests.client.fakes import BLOCKS, HIDDEN, MODEL, VOCAB, FakePeer, FakeSwarm
+from tests.support.hash_engine import HIDDEN, MODEL, VOCAB, hash_peer
+from tests.support.virtual_loop import virtually
 
 SHAPE = Shape(HIDDEN, VOCAB, WireDType.F32)
+SEAT = b"s" * 16
+HOP = Hop(hash_peer(1, 0, 6), Span(0, 3))
+OPEN = Open(MODEL.fingerprint, "c8", Span(0, 3), 20, 4, prefix=(bytes(16),))
+OPENED = Opened(0, 60.0, 5)
 
 
-def opening(span: Span) -> Open:
-    last = span.end == BLOCKS
-    return Open(MODEL.fingerprint, "c8", span, 20, 4, sampling=SamplingParams() if last else None)
+class Line:
+    """A Link that answers at once, as it is told to; None: not at all."""
+
+    def __init__(self, *answers: Body | None):
+        self.answers = list(answers)
+        self.sent: list[Entry] = []
+        self.ear: Ear | None = None
+        self.dead = False
+
+    def attach(self, session: bytes, ear: Ear) -> None:
+        self.ear = ear
+
+    def detach(self, session: bytes) -> None:
+        self.ear = None
+
+    def send(self, entry: Entry) -> None:
+        if self.dead:
+            raise DeadLink("gone")
+        self.sent.append(entry)
+        answer = self.answers.pop(0) if self.answers else None
+        if answer is not None:
+            self.say(answer, entry.epoch)
+
+    def say(self, body: Body, epoch: int = 0) -> None:
+        assert self.ear is not None
+        self.ear.hear(Entry(SEAT, epoch, body))
+
+    # Lines
+    async def get(self, peer: object) -> Line:
+        return self
 
 
-async def seat_at(swarm: FakeSwarm, span: Span, shape: Shape = SHAPE) -> Lane:
-    peer = next(iter(swarm.peers.values()))
-    hop = Hop(peer.info, span)
-    return await Lane.open(swarm, hop, b"s" * 16, 0, opening(span), shape, max_chunk_tokens=8, timeout_s=5.0)
+async def seat_at(line: Line, mailbox: Mailbox | None = None, shape: Shape = SHAPE, epoch: int = 0) -> Lane:
+    box = Mailbox() if mailbox is None else mailbox
+    return await Lane.open(
+        line, HOP, SEAT, epoch, OPEN, shape, box, max_chunk_tokens=8, timeout_s=5.0  # type: ignore[arg-type]
+    )  # fmt: skip
 
 
-def step(number: int, count: int = 1, want: Want = Want.HIDDEN) -> Chunk:
-    return Chunk(number, number, count, want, token_ids=(7,) * count)
+@virtually
+async def test_an_open_seat_has_a_place_and_takes_chunks_of_the_smaller_size():
+    for offered, taken in ((5, 5), (100, 8)):
+        lane = await seat_at(Line(Opened(3, 60.0, offered, 2)))
+        assert (lane.position, lane.kept_from, lane.max_chunk_tokens, lane.span) == (3, 2, taken, Span(0, 3))
+        assert lane.neighbour == Neighbour(HOP.peer.peer_id, HOP.peer.address, SEAT, taken)
 
 
-async def test_a_lane_keeps_the_books_of_its_seat():
-    swarm = FakeSwarm(FakePeer(1, 0, 6, max_chunk_tokens=5))
-    lane = await seat_at(swarm, Span(0, 3))
-    assert (lane.position, lane.last_step, lane.max_chunk_tokens) == (0, -1, 5)
-    answer = await lane.take(step(0, 3), 5.0, 30.0)
-    assert isinstance(answer, Chunk) and (lane.position, lane.last_step) == (3, 0)
+@pytest.mark.parametrize("answer", [Opened(33, 60.0, 5), Opened(0, 60.0, 0), Done(0, 0), Token(0, 0, 1)])
+@virtually
+async def test_what_cannot_be_the_answer_to_an_open_leaves_nothing_behind(answer: Body):
+    line = Line(answer)
+    with pytest.raises(BadRequest):
+        await seat_at(line)
+    assert line.ear is None and isinstance(line.sent[-1].body, Close)
+
+
+@virtually
+async def test_a_refusal_and_silence_leave_nothing_behind_either():
+    for line, fault in ((Line(Refused("full", 1.0)), Refused), (Line(), Timeout)):
+        with pytest.raises(fault):
+            await seat_at(line)
+        assert line.ear is None and isinstance(line.sent[-1].body, Close)
+
+
+@virtually
+async def test_a_lane_says_how_far_its_seat_is_after_each_fence():
+    line = Line(OPENED, Opened(7, 60.0, 5, 9))
+    lane = await seat_at(line)
+    await lane.advance(3, 5.0)
+    assert line.sent[-1].epoch == 3
+    assert (lane.position, lane.kept_from) == (7, 7), "nobody has kept what it has not given"
+    with pytest.raises(Timeout):
+        await lane.advance(4, 5.0)
+
+
+@virtually
+async def test_what_came_before_the_fence_is_dropped_and_what_comes_from_the_future_is_a_lie():
+    line, box = Line(OPENED, OPENED), Mailbox()
+    lane = await seat_at(line, box)
+    await lane.advance(3, 5.0)
+    line.say(Done(0, 1), epoch=2)
+    line.say(NoSeat("old"), epoch=2)
+    assert len(box) == 0
+    line.say(Done(1, 2), epoch=3)
+    line.say(Done(2, 3), epoch=4)
+    assert await box.get(1.0) == (lane, Entry(SEAT, 3, Done(1, 2)))
+    _, fault = await box.get(1.0)
+    assert isinstance(fault, BadRequest) and "in epoch 4, expected 3" in str(fault)
+
+
+@virtually
+async def test_what_is_old_does_not_disturb_an_agreement():
+    line = Line(OPENED)
+    lane = await seat_at(line)
+    line.answers = [Done(0, 1)]  # of the present epoch: what was asked for is something else
+    with pytest.raises(BadRequest, match="with Done, Opened was expected"):
+        await lane.advance(1, 5.0)
+
+
+@virtually
+async def test_faults_and_the_end_of_the_link_come_in_their_turn():
+    line, box = Line(OPENED), Mailbox()
+    lane = await seat_at(line, box)
+    line.say(Done(0, 1))
+    line.say(NoSeat("expired"))
+    lane.fail(DeadLink("gone"))
+    kinds = [(await box.get(1.0))[1] for _ in range(3)]
+    assert isinstance(kinds[0], Entry) and isinstance(kinds[1], NoSeat) and isinstance(kinds[2], DeadLink)
+
+
+@virtually
+async def test_closing_is_once_and_never_an_error_and_silences_it():
+    line, box = Line(OPENED), Mailbox()
+    lane = await seat_at(line, box)
+    line.say(Done(0, 1))
+    ear = line.ear
     lane.close()
-    assert swarm.seats == 0
+    lane.close()
+    assert [entry.body for entry in line.sent[1:]] == [Close()] and len(box) == 0
+    assert ear is not None
+    ear.hear(Entry(SEAT, 0, Done(1, 2)))
+    ear.fail(DeadLink("gone"))
+    assert len(box) == 0
+    dead = Line(OPENED)
+    lane = await seat_at(dead)
+    dead.dead = True
+    with pytest.raises(DeadLink):
+        lane.send(Done(0, 0))
+    lane.close()
 
 
-async def test_a_refused_open_leaves_nothing_behind():
-    swarm = FakeSwarm(FakePeer(1, 0, 6, kv_tokens=10))
-    with pytest.raises(Refused):
-        await seat_at(swarm, Span(0, 3))
-    assert swarm.seats == 0
+@virtually
+async def test_a_token_is_one_of_the_vocabulary_at_the_next_position():
+    lane = await seat_at(Line(OPENED))
+    lane.check_token(Token(0, 4, VOCAB - 1), 4)
+    for token in (Token(0, 5, 1), Token(0, 3, 1), Token(0, 4, VOCAB), Token(0, 4, -1)):
+        with pytest.raises(BadRequest, match=rf"token {token.token_id} at position {token.position}, expected"):
+            lane.check_token(token, 4)
 
 
-async def test_an_open_that_is_never_answered_is_taken_back_when_the_peer_wakes():
-    swarm = FakeSwarm(FakePeer(1, 0, 6))
-    peer = next(iter(swarm.peers.values()))
-    swarm.at[0] = lambda _: setattr(peer, "frozen", True)
-    with pytest.raises(Timeout):
-        await seat_at(swarm, Span(0, 3))
-    peer.thaw()
-    assert peer.opened == 1 and not peer.seats
-
-
-async def test_a_frozen_peer_is_noticed_after_one_deadline():
-    swarm = FakeSwarm(FakePeer(1, 0, 6))
-    lane = await seat_at(swarm, Span(0, 3))
-    next(iter(swarm.peers.values())).frozen = True
-    begun = swarm.clock.monotonic()
-    with pytest.raises(Timeout):
-        await lane.take(step(0), 4.0, 30.0)
-    assert swarm.clock.monotonic() - begun == 4.0
-
-
-async def test_a_busy_peer_gets_longer_but_not_for_ever():
-    swarm = FakeSwarm(FakePeer(1, 0, 6))
-    lane = await seat_at(swarm, Span(0, 3))
-    peer = next(iter(swarm.peers.values()))
-    peer.slow = 5
-    await lane.take(step(0), 4.0, 30.0)
-    peer.slow = 100
-    begun = swarm.clock.monotonic()
-    with pytest.raises(Timeout):
-        await lane.take(step(1), 4.0, 30.0)
-    assert 30.0 <= swarm.clock.monotonic() - begun < 34.0
-
-
-@pytest.mark.parametrize(
-    ("block_s", "queue_tokens", "allowed_s"),
-    [(0.001, 0, 30.0), (0.5, 40, 4 * 0.5 * 3 * 41), (3000.0, 10**9, LONGEST_BUSY_S)],
-)
-async def test_a_slow_peer_with_a_long_queue_gets_several_times_what_it_needs_by_its_own_figures(
-    block_s: float, queue_tokens: int, allowed_s: float
-):
-    swarm = FakeSwarm(FakePeer(1, 0, 6))
-    peer = next(iter(swarm.peers.values()))
-    peer.info = replace(peer.info, block_s=block_s)
-    lane = await seat_at(swarm, Span(0, 3))
-    peer.info = replace(peer.info, queue_tokens=queue_tokens)
-    peer.slow = 10**6
-    begun = swarm.clock.monotonic()
-    with pytest.raises(Timeout):
-        await lane.take(step(0), 3.0, 30.0)
-    assert allowed_s <= swarm.clock.monotonic() - begun < allowed_s + 3.0
-
-
-async def test_slowness_that_a_peer_claims_only_when_it_is_late_excuses_nothing():
-    swarm = FakeSwarm(FakePeer(1, 0, 6))
-    lane = await seat_at(swarm, Span(0, 3))
-    peer = next(iter(swarm.peers.values()))
-    peer.info, peer.slow = replace(peer.info, block_s=3000.0), 10**6
-    begun = swarm.clock.monotonic()
-    with pytest.raises(Timeout):
-        await lane.take(step(0), 3.0, 30.0)
-    assert swarm.clock.monotonic() - begun < 33.0
-
-
-async def test_a_peer_that_works_its_queue_off_is_not_left_shortly_before_it_answers():
-    swarm = FakeSwarm(FakePeer(1, 0, 6))
-    peer = next(iter(swarm.peers.values()))
-    peer.info = replace(peer.info, block_s=0.5)
-    lane = await seat_at(swarm, Span(0, 3))
-    peer.info, peer.slow = replace(peer.info, queue_tokens=40), 15
-    swarm.clock.alarms.append((30.0, lambda: setattr(peer, "info", replace(peer.info, queue_tokens=0))))
-    await lane.take(step(0), 4.0, 30.0)
-    assert swarm.clock.monotonic() == 60.0
+def rows(count: int, last: float = 1.0, dtype: WireDType = WireDType.F32) -> Hidden:
+    numbers = [struct.pack("<f", 3.0e38)] * (count * HIDDEN - 1) + [struct.pack("<f", last)]  # large is not infinite
+    return Hidden(dtype, count, HIDDEN, b"".join(number[-dtype.itemsize :] for number in numbers))
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
 @pytest.mark.parametrize("dtype", list(WireDType))
+@virtually
 async def test_numbers_that_are_none_are_the_fault_of_who_sent_them(dtype: WireDType, number: float):
-    swarm = FakeSwarm(FakePeer(1, 0, 6))
-    lane = await seat_at(swarm, Span(0, 3), Shape(HIDDEN, VOCAB, dtype))
-    good = struct.pack("<f", 3.0e38)[-dtype.itemsize :] * 3  # large is not infinite
-    bad = struct.pack("<f", number)[-dtype.itemsize :]
-
-    def answering(last: bytes):
-        return lambda entry, body: Chunk(
-            entry.body.step, entry.body.position, 1, Want.NOTHING, hidden=Hidden(dtype, 1, HIDDEN, good + last)
-        )
-
-    peer = next(iter(swarm.peers.values()))
-    peer.misdeed = answering(good[: dtype.itemsize])
-    await lane.take(step(0), 5.0, 30.0)
-    peer.misdeed = answering(bad)
+    lane = await seat_at(Line(OPENED), shape=Shape(HIDDEN, VOCAB, dtype))
+    assert lane.check_hidden(rows(2, dtype=dtype), 2, 7, 7) == rows(2, dtype=dtype)
     with pytest.raises(BadNumbers, match=r"00000000\[0:3\]"):
-        await lane.take(step(1), 5.0, 30.0)
+        lane.check_hidden(rows(2, number, dtype), 2, 7, 7)
 
 
-async def test_what_came_before_the_fence_is_dropped_and_what_comes_from_the_future_is_a_lie():
-    swarm = FakeSwarm(FakePeer(1, 0, 6))
-    lane = await seat_at(swarm, Span(0, 3))
-    peer = next(iter(swarm.peers.values()))
-    (talk,) = peer.talks
-    talk.inbox.append(Entry(talk.session, 0, Refused("stale news")))
-    with pytest.raises(Refused):  # a Fault of the present epoch counts …
-        await lane.advance(0, 5.0)
-    await lane.advance(3, 5.0)
-    await lane.take(step(0), 5.0, 30.0)
-    talk.inbox.append(Entry(talk.session, 2, Close()))
-    await lane.take(step(1), 5.0, 30.0)  # … an old entry does not
-    talk.inbox.append(Entry(talk.session, 4, Close()))
-    with pytest.raises(BadRequest, match="epoch 4, expected 3"):
-        await lane.take(step(2), 5.0, 30.0)
-
-
-async def test_closing_over_a_dead_link_is_no_error():
-    swarm = FakeSwarm(FakePeer(1, 0, 6))
-    lane = await seat_at(swarm, Span(0, 3))
-    next(iter(swarm.peers.values())).kill()
-    with pytest.raises(DeadLink):
-        await lane.take(step(0), 5.0, 30.0)
-    lane.close()
-    lane.close()
-
-
-async def test_a_wrong_answer_says_what_was_expected_and_what_came():
-    swarm = FakeSwarm(FakePeer(1, 0, 6))
-    lane = await seat_at(swarm, Span(0, 3))
-    next(iter(swarm.peers.values())).misdeed = lambda entry, body: step(9)
-    with pytest.raises(Fault, match=r"step 0, positions 0:1, want HIDDEN, with Chunk of step 9, positions 9:10"):
-        await lane.take(step(0), 5.0, 30.0)
+@virtually
+async def test_wrong_rows_are_told_with_what_was_expected_and_what_came():
+    lane = await seat_at(Line(OPENED))
+    good = rows(2)
+    for hidden, position, complaint in (
+        (None, 7, "a chunk from position 7, expected hidden states from 7"),
+        (good, 6, "a chunk from position 6, expected hidden states from 7"),
+        (rows(3), 7, r"F32 \[3, 4\] in 48 bytes, expected F32 \[2, 4\]"),
+        (rows(2, dtype=WireDType.BF16), 7, r"BF16 \[2, 4\] in 16 bytes, expected F32 \[2, 4\]"),
+        (Hidden(WireDType.F32, 2, HIDDEN, good.data[:-1]), 7, "in 31 bytes"),
+    ):
+        with pytest.raises(Fault, match=complaint):
+            lane.check_hidden(hidden, 2, position, 7)

@@ -15,8 +15,9 @@ from proto.messages import AssetRef, Info
 from swarm.clock import VirtualClock
 from swarm.errors import BadRequest, CorruptCheckpoint, DeadLink, NoRoute, SwarmError, UsageError
 from swarm.peerinfo import PeerInfo
-from tests.client.fakes import MODEL, FakePeer, FakeSwarm
+from tests.client.scouting import Announced
 from tests.client.words import files
+from tests.support.hash_engine import MODEL, hash_peer
 
 
 def refs(shelf: dict[str, bytes]) -> tuple[AssetRef, ...]:
@@ -62,21 +63,21 @@ def name(number: int) -> str:
     return f"{number:032x}"
 
 
-def swarm_of(count: int) -> FakeSwarm:
+def swarm_of(count: int) -> Announced:
     """All equally near, so that the first is asked first."""
-    return FakeSwarm(*(FakePeer(n, 0, 6) for n in range(1, count + 1)))
+    return Announced(*(hash_peer(n, 0, 6) for n in range(1, count + 1)))
 
 
 async def never() -> bool:
     return False
 
 
-async def learnt(swarm: FakeSwarm, asked: Asked, cache: Path, clock: VirtualClock | None = None) -> Served:
+async def learnt(swarm: Announced, asked: Asked, cache: Path, clock: VirtualClock | None = None) -> Served:
     return await learn(swarm, asked, AssetStore(cache, 1 << 20), None, never, clock or VirtualClock())
 
 
 async def test_everything_is_learnt_though_the_nearest_does_not_answer(tmp_path: Path):
-    swarm, asked = FakeSwarm(FakePeer(1, 0, 3), FakePeer(2, 3, 6)), Asked(_1=DeadLink("gone"))
+    swarm, asked = Announced(hash_peer(1, 0, 3), hash_peer(2, 3, 6)), Asked(_1=DeadLink("gone"))
     served = await learnt(swarm, asked, tmp_path)
     assert len(asked.asked) == 2
     assert (served.model, served.profile, served.vocab_size, served.eos_token_ids) == (MODEL, "c8", 1000, (999,))

@@ -8,16 +8,17 @@ from client.config import ClientConfig
 from client.pathfinder import Pathfinder
 from swarm.errors import DeadLink, Draining, Fault, Internal, NoRoute, NoSeat, Refused, Timeout, WrongModel
 from swarm.span import Span
-from tests.client.fakes import FakePeer, FakeSwarm
+from tests.client.scouting import Announced
+from tests.support.hash_engine import hash_peer
 
 ALL = (Span(0, 6),)
 
 
-def two(**options: int) -> FakeSwarm:
-    return FakeSwarm(FakePeer(1, 0, 6, **options), FakePeer(2, 0, 6, **options))
+def two(**options: int) -> Announced:
+    return Announced(hash_peer(1, 0, 6, **options), hash_peer(2, 0, 6, **options))
 
 
-def finder(swarm: FakeSwarm, **changes: object) -> Pathfinder:
+def finder(swarm: Announced, **changes: object) -> Pathfinder:
     return Pathfinder(swarm, "c8", 48, ClientConfig(**changes), swarm.clock, 0.25)  # type: ignore[arg-type]
 
 
@@ -26,8 +27,8 @@ async def chosen(paths: Pathfinder) -> int:
     return int(route.hops[0].peer.peer_id, 16)
 
 
-def peer(swarm: FakeSwarm, number: int):
-    return swarm.peers[f"{number:032x}"].info
+def peer(swarm: Announced, number: int):
+    return swarm.infos[f"{number:032x}"]
 
 
 @pytest.mark.parametrize(
@@ -61,7 +62,7 @@ async def test_other_sessions_hear_of_failures_but_not_of_full_houses():
 
 
 async def test_the_only_holder_is_asked_again_after_a_pause_that_grows():
-    swarm = FakeSwarm(FakePeer(1, 0, 6))
+    swarm = Announced(hash_peer(1, 0, 6))
     paths = finder(swarm, patience_s=100.0)
     pauses: list[float] = []
     for _ in range(4):
@@ -73,10 +74,10 @@ async def test_the_only_holder_is_asked_again_after_a_pause_that_grows():
 
 
 async def test_a_restarted_peer_is_a_new_chance_at_once():
-    swarm = FakeSwarm(FakePeer(1, 0, 6))
+    swarm = Announced(hash_peer(1, 0, 6))
     paths = finder(swarm)
     paths.blame(peer(swarm, 1), WrongModel("never again"))
-    swarm.peers[f"{1:032x}"].restart()
+    swarm.restart(f"{1:032x}")
     assert await chosen(paths) == 1
 
 
@@ -84,14 +85,14 @@ async def test_work_done_is_forgiveness():
     swarm = two()
     paths = finder(swarm)
     paths.blame(peer(swarm, 1), Timeout("late"))
-    (route,) = await finder(FakeSwarm(FakePeer(1, 0, 6))).plan(ALL)
+    (route,) = await finder(Announced(hash_peer(1, 0, 6))).plan(ALL)
     assert swarm.banned
     paths.relieve(route.hops)
     assert not swarm.banned and paths.failures == 0
 
 
 async def test_patience_ends_with_the_blocks_and_the_last_fault():
-    swarm = FakeSwarm(FakePeer(1, 0, 6))
+    swarm = Announced(hash_peer(1, 0, 6))
     paths = finder(swarm, patience_s=3.0)
     paths.blame(peer(swarm, 1), WrongModel("another model"))
     with pytest.raises(NoRoute, match=r"0:6.*WrongModel: another model") as caught:
@@ -102,7 +103,7 @@ async def test_patience_ends_with_the_blocks_and_the_last_fault():
 
 @pytest.mark.parametrize("peers", [1, 20])
 async def test_for_free_pages_it_waits_longer_than_for_peers_but_not_for_ever_however_many_are_full(peers: int):
-    swarm = FakeSwarm(*(FakePeer(n, 0, 6) for n in range(1, peers + 1)))
+    swarm = Announced(*(hash_peer(n, 0, 6) for n in range(1, peers + 1)))
     paths = finder(swarm, patience_s=3.0, admission_timeout_s=20.0)
 
     async def knock() -> None:
@@ -117,7 +118,7 @@ async def test_for_free_pages_it_waits_longer_than_for_peers_but_not_for_ever_ho
 
 
 async def test_work_is_not_waiting_and_what_was_waited_for_one_token_adds_up():
-    swarm = FakeSwarm(FakePeer(1, 0, 6))
+    swarm = Announced(hash_peer(1, 0, 6))
     paths = finder(swarm, patience_s=10.0, admission_timeout_s=20.0)
 
     async def lose_after(seconds: float) -> None:
@@ -134,7 +135,7 @@ async def test_work_is_not_waiting_and_what_was_waited_for_one_token_adds_up():
     for _ in range(20):
         await lose_after(1000.0)
         paths.relieve(())  # a token came
-        swarm.peers[f"{1:032x}"].restart()  # and the next pause is short again
+        swarm.restart(f"{1:032x}")  # and the next pause is short again
 
 
 async def test_hops_that_fail_in_a_row_are_counted_and_bounded():
@@ -147,13 +148,13 @@ async def test_hops_that_fail_in_a_row_are_counted_and_bounded():
 
 
 async def test_peers_that_claim_to_be_full_are_asked_last_but_asked():
-    swarm = FakeSwarm(FakePeer(1, 0, 6, kv_tokens=10), FakePeer(2, 0, 6))
+    swarm = Announced(hash_peer(1, 0, 6, kv_tokens=10), hash_peer(2, 0, 6))
     assert await chosen(finder(swarm)) == 2
     swarm.hidden = {f"{2:032x}"}
     assert await chosen(finder(swarm)) == 1
 
 
 async def test_preferred_peers_are_taken_where_they_can_and_may_be_named_by_how_they_begin():
-    swarm = FakeSwarm(FakePeer(1, 0, 6), FakePeer(2, 0, 3), FakePeer(3, 3, 6), FakePeer(int("4" * 32, 16), 3, 6))
+    swarm = Announced(hash_peer(1, 0, 6), hash_peer(2, 0, 3), hash_peer(3, 3, 6), hash_peer(int("4" * 32, 16), 3, 6))
     (route,) = await finder(swarm, prefer=(f"{2:032x}", "4" * 8)).plan(ALL)
     assert [h.peer.peer_id[-1] for h in route.hops] == ["2", "4"]

@@ -14,17 +14,17 @@ from client.text import Codec
 from swarm.errors import NoRoute, SwarmError, SwarmUnreachable, UsageError
 from swarm.peerinfo import ModelRef, PeerInfo, PeerState
 from swarm.view import SwarmView
-from tests.client.fakes import MODEL, WALL, FakePeer
+from tests.support.hash_engine import MODEL, hash_peer
 
 OTHER = ModelRef("other", "cd" * 16, 4)
 
 
 def view(*peers: PeerInfo) -> SwarmView:
-    return SwarmView.of(MODEL, peers, WALL)
+    return SwarmView.of(MODEL, peers, 0.0)
 
 
 def peer(number: int, start: int, end: int, **changes: object) -> PeerInfo:
-    return replace(FakePeer(number, start, end).info, **changes)  # type: ignore[arg-type]
+    return replace(hash_peer(number, start, end), **changes)  # type: ignore[arg-type]
 
 
 # Which.
@@ -47,11 +47,11 @@ class Announced:
     async def view(self, model: ModelRef) -> SwarmView:
         infos = [
             replace(
-                FakePeer(n, 0, 4).info, model=each, state=PeerState.READY if each in self.served else PeerState.DRAINING
+                hash_peer(n, 0, 4), model=each, state=PeerState.READY if each in self.served else PeerState.DRAINING
             )
             for n, each in enumerate(dict.fromkeys([*self.announced, *self.served]), 1)
         ]
-        return SwarmView.of(model, infos, WALL)
+        return SwarmView.of(model, infos, 0.0)
 
 
 async def found(directory: Announced, wanted: str | None = None, tries: int = 0) -> ModelRef:

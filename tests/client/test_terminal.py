@@ -6,6 +6,7 @@ import argparse
 import io
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -58,8 +59,10 @@ def test_a_mistake_of_our_own_is_not_hidden():
 
 
 def test_every_option_of_the_python_call_is_one_of_the_command_line():
-    names = set(vars(parse())) - {"join", "model", "profile", "wire", "prefer", "step_timeout_s", "patience_s"}
-    assert names == set(Options.__annotations__) - {"logprobs"}, "generate adds --logprobs"
+    of_the_client = {field.name for field in fields(ClientConfig)} - {"max_new_tokens"} | {"join", "model"}
+    several = {"n", "best_of", "num_beams", "length_penalty", "early_stopping"}  # one text streams to a terminal
+    names = set(vars(parse())) - of_the_client
+    assert names - several == set(Options.__annotations__) - several - {"logprobs"}, "generate adds --logprobs"
 
 
 def test_options_arrive_as_given_and_the_rest_is_left_open():
@@ -70,9 +73,13 @@ def test_options_arrive_as_given_and_the_rest_is_left_open():
 
 def test_the_choices_of_a_client_arrive_as_given_and_the_rest_is_left_open():
     prefer = ("--prefer", "a" * 32, "--prefer", "b" * 8)
-    config = config_of(parse("--step-timeout-s", "1.5", "--wire", "bf16", "--profile", "f32", *prefer))
+    config = config_of(parse("--suspect-after-s", "1.5", "--wire", "bf16", "--profile", "f32", *prefer))
     assert config == ClientConfig(
-        step_timeout_s=1.5, wire=WireDType.BF16, profile="f32", prefer=("a" * 32, "b" * 8), assets_dir=config.assets_dir
+        suspect_after_s=1.5,
+        wire=WireDType.BF16,
+        profile="f32",
+        prefer=("a" * 32, "b" * 8),
+        assets_dir=config.assets_dir,
     )
     assert config_of(parse()) == ClientConfig()
 

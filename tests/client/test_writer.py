@@ -13,10 +13,10 @@ from client.writer import Writer
 from proto.messages import Token
 from swarm.route import Hop, Route
 from swarm.span import Span
-from tests.client.fakes import FakePeer
 from tests.client.words import END, directory
+from tests.support.hash_engine import hash_peer
 
-ROUTE = Route((Hop(FakePeer(1, 0, 6).info, Span(0, 6)),))
+ROUTE = Route((Hop(hash_peer(1, 0, 6), Span(0, 6)),))
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +91,7 @@ def test_logprobs_are_there_where_they_were_wanted_and_json_has_exactly_the_prom
     fields = json.loads(json.dumps(result.as_json()))
     assert list(fields) == [
         "text", "token_ids", "logprobs", "finish_reason", "prompt_tokens", "completion_tokens",
-        "ttft_s", "tokens_per_s", "route", "failovers",
+        "ttft_s", "tokens_per_s", "route", "failovers", "cached_tokens", "accepted_tokens", "shape",
     ]  # fmt: skip
     assert fields["route"] == [Leg(peer=f"{1:032x}", blocks=[0, 6])]
     token_id = result.token_ids[0]

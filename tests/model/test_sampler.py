@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.sampler import choose, draw
+from model.sampler import choose, draw, draw_along
 from swarm.errors import BadNumbers
 from swarm.sampling import SamplingParams
 
@@ -173,3 +173,24 @@ def test_whatever_parameters_are_allowed_draw_a_token_or_say_that_numbers_went_b
 def test_a_penalty_that_makes_logits_infinite_is_refused():
     with pytest.raises(BadNumbers, match="once penalties are applied"):
         draw(torch.tensor([3e38, 0.0]), SamplingParams(temperature=1.0, repetition_penalty=0.01), 1, (0,), 1)
+
+
+@given(st.lists(st.integers(0, 2), min_size=0, max_size=5), st.booleans(), st.integers(0, 50))
+def test_drawing_along_guesses_is_drawing_one_by_one(drafts: list[int], needs_history: bool, seed: int):
+    """Three tokens, so that guesses are often right."""
+    params = SamplingParams(temperature=0.7, presence_penalty=0.5 * needs_history, seed=seed, logprobs=1)
+    rows, history = random_logits(seed, (len(drafts) + 1) * 3).view(-1, 3) / 4, [2, 1]
+    alone = []
+    for index, row in enumerate(rows):
+        alone.append(draw(row, params, 2 + index, history, 1))
+        if index < len(drafts) and drafts[index] != alone[-1].token_id:
+            break
+        history.append(alone[-1].token_id)
+    assert draw_along(rows, params, 2, (2, 1) if needs_history else (), 1, drafts) == alone
+
+
+def test_what_lies_behind_a_wrong_guess_is_not_looked_at():
+    rows = torch.stack([LOGITS, torch.full((6,), math.nan)])
+    assert len(draw_along(rows, SamplingParams(), 7, (), 0, [2])) == 1
+    with pytest.raises(BadNumbers, match="position 8"):
+        draw_along(rows, SamplingParams(), 7, (), 0, [1])

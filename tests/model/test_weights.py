@@ -12,7 +12,7 @@ from model.fingerprint import fingerprint
 from model.parameters import BlockWeights, EndsWeights, FloatLinear, SpanWeights, tensors
 from model.quantize import quantize_block
 from model.source import SINGLE, open_source
-from model.weights import load_span, span_tensors
+from model.weights import load_ends, load_span, span_tensors
 from swarm.errors import CorruptCheckpoint, UsageError
 from swarm.span import Span
 from tests.support.checkpoints import VARIANTS, make_variant
@@ -179,6 +179,30 @@ def test_the_tensors_of_a_span_are_those_of_its_blocks_and_ends(made):
     _, tied = opened(made("llama-tied"))
     assert "model.embed_tokens.weight" in span_tensors(tied, Span(3, 4))
     assert span_tensors(tied, ALL).count("model.embed_tokens.weight") == 1
+
+
+@pytest.mark.parametrize("profile", ["c8", "f32"])
+@pytest.mark.parametrize("variant", ["llama", "llama-tied"])
+def test_the_ends_alone_are_those_of_the_whole_model_and_nothing_else_is_read(made, variant, profile):
+    source, config = opened(made(variant))
+    before = source.bytes_read
+    ends = load_ends(source, config, profile)
+    assert source.bytes_read - before == sum(source.tensors[name].nbytes for name in span_tensors(config, None))
+    assert same(SpanWeights((), ends), SpanWeights((), load_span(source, config, ALL, profile).ends))
+    assert (ends.embedding is ends.head) == config.tied
+
+
+@pytest.mark.parametrize("variant", ["llama", "llama-tied"])
+def test_the_ends_alone_and_spans_share_their_files_in_the_cache(made, variant, tmp_path):
+    source, config = opened(made(variant))
+    load_span(source, config, ALL, cache_dir=tmp_path)
+    before = source.bytes_read
+    kept = load_ends(source, config, cache_dir=tmp_path)
+    assert source.bytes_read == before
+    first = load_ends(source, config, cache_dir=tmp_path / "other")
+    assert same(SpanWeights((), first), SpanWeights((), kept))
+    parts_made = {path.stem for path in (tmp_path / "other").rglob("*.safetensors")}
+    assert parts_made == ({"head"} if config.tied else {"head", "embedding"})
 
 
 def test_from_the_hub_only_the_spans_bytes_are_served(made, tmp_path, monkeypatch):

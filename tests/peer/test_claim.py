@@ -8,13 +8,14 @@ from peer.scheduler import Scheduler
 from peer.seats import Seats
 from swarm.clock import VirtualClock
 from swarm.peerinfo import PeerState
+from tests.support.desks import NoPost
 from tests.support.seats import MODEL, opening, terms, tokens
 
 
 async def test_a_claim_is_read_from_the_books_each_time():
     engine = Engine(Scheduler(prefill_tokens=16, max_decodes=8))
     seats = Seats(terms(), PagePool(10), VirtualClock())
-    claim = Claim("f" * 32, 7, "127.0.0.1:4000", "1.0", Desk(seats, engine))
+    claim = Claim("f" * 32, 7, "127.0.0.1:4000", "1.0", Desk(seats, engine, NoPost(), "f" * 32))
     before = claim.info(5.0)
     assert (before.model, before.state, before.expires_at, before.instance) == (MODEL, PeerState.JOINING, 5.0, 7)
     assert (before.kv_tokens, before.kv_tokens_free, before.sessions, before.queue_tokens) == (40, 40, 0, 0)

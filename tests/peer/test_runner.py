@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import types
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,8 +12,9 @@ from kernels import reference
 from model.sampler import draw
 from peer.runner import Runner
 from peer.scheduler import Work
-from peer.seat import Accept, Answer, Seat
-from proto.messages import Chunk, Done, Hidden, Open, Token, Want, WireDType
+from peer.seat import Answer
+from proto.messages import Chunk, Hidden, Open, Timing, Token, Want, WireDType
+from proto.tensors import from_hidden, to_hidden
 from swarm.errors import BadNumbers, Fault, Internal
 from swarm.sampling import SamplingParams
 from swarm.span import Span
@@ -24,16 +26,27 @@ Drawn = tuple[int, float | None]
 NAN = b"\x00\x00\xc0\x7f"
 
 
+@dataclasses.dataclass(eq=False)
+class Seat:
+    """What the runner uses of one."""
+
+    request: Open
+    pages: tuple[int, ...]
+    session: bytes = bytes(16)
+    history: list[int] = dataclasses.field(default_factory=list)
+    position: int = 0
+
+
 def seat(span: Span = tiny.ALL, pages: tuple[int, ...] = (0, 1), **changes: object) -> Seat:
     sampling = SamplingParams(logprobs=0) if span.end == 4 else None
     request = Open("f" * 32, "c8", span, 64, len(PROMPT), sampling=sampling)
     request = dataclasses.replace(request, **changes)  # type: ignore[arg-type]
-    return Seat(bytes(16), 0, 0, request, pages, max_chunk_tokens=64, lease_s=60.0, now=0.0)
+    return Seat(request, pages, history=list(request.history))
 
 
-def token_chunk(one: Seat, ids: Sequence[int], want: Want = Want.TOKEN) -> Work[Seat]:
-    step = one.position
-    return taken(one, Chunk(step, one.position, len(ids), want, token_ids=tuple(ids)))
+def token_chunk(one: Seat, ids: Sequence[int], want: Want = Want.TOKEN, drafts: Sequence[int] = ()) -> Work[Seat]:
+    step, ids = one.position, (*ids, *drafts)
+    return taken(one, Chunk(step, one.position, len(ids), want, token_ids=ids, drafts=tuple(drafts)))
 
 
 def hidden_chunk(one: Seat, hidden: Hidden, want: Want) -> Work[Seat]:
@@ -41,29 +54,36 @@ def hidden_chunk(one: Seat, hidden: Hidden, want: Want) -> Work[Seat]:
 
 
 def taken(one: Seat, chunk: Chunk) -> Work[Seat]:
-    verdict = one.admit(0, chunk)
-    assert isinstance(verdict, Accept), verdict
-    return Work(one, chunk)
+    one.position = chunk.end
+    return Work(one, chunk, pages=one.pages)
 
 
 def run(runner: Runner, *works: Work[Seat]) -> list[Answer | Fault]:
-    answers = runner.run(works)
+    """Compute, and take the Tokens into the history as the books do; what behind them was drafted is rolled back."""
+    answers = runner.run(works)  # type: ignore[arg-type]
     for work, answer in zip(works, answers, strict=True):
-        if not isinstance(answer, Fault):
-            work.seat.finish(work.chunk, answer)
+        if isinstance(answer, tuple) and answer:
+            work.seat.history.extend(token.token_id for token in answer)
+            work.seat.position = answer[-1].position
     return answers
+
+
+def only(answer: Answer | Fault) -> Token:
+    assert isinstance(answer, tuple), answer
+    (token,) = answer
+    return token
 
 
 def generate(runner: Runner, one: Seat, prompt: Sequence[int], count: int) -> list[Drawn]:
     """Token ids in, tokens out, one peer alone."""
     answer = run(runner, token_chunk(one, prompt))[0]
     drawn: list[Drawn] = []
-    while isinstance(answer, Token):
-        drawn.append((answer.token_id, answer.logprob))
+    while True:
+        token = only(answer)
+        drawn.append((token.token_id, token.logprob))
         if len(drawn) == count:
             return drawn
-        answer = run(runner, token_chunk(one, [answer.token_id]))[0]
-    raise AssertionError(answer)
+        answer = run(runner, token_chunk(one, [token.token_id]))[0]
 
 
 @pytest.fixture(scope="module")
@@ -72,24 +92,117 @@ def alone() -> list[Drawn]:
     return generate(Runner(tiny.span_model()), seat(), PROMPT, 6)
 
 
-def test_each_want_gets_its_kind_of_answer():
+def test_each_want_gets_its_kind_of_answer_at_the_end():
     runner = Runner(tiny.span_model())
     a, b, c = seat(pages=(0,)), seat(pages=(1,)), seat(pages=(2,))
-    done, hidden, token = run(
+    nothing, hidden, drawn = run(
         runner,
         token_chunk(a, PROMPT, Want.NOTHING),
         token_chunk(b, PROMPT, Want.HIDDEN),
         token_chunk(c, PROMPT, Want.TOKEN),
     )
-    assert done == Done(0)
+    assert nothing == ()
     assert isinstance(hidden, Chunk) and hidden.hidden is not None
     assert (hidden.step, hidden.position, hidden.count, hidden.hidden.rows, hidden.hidden.cols) == (0, 0, 10, 10, 64)
-    assert isinstance(token, Token) and (token.step, token.position) == (0, 10)
+    token = only(drawn)
+    assert (token.step, token.position) == (0, 10)
+
+
+@pytest.mark.parametrize("want", list(Want))
+def test_a_hop_before_the_end_passes_on_its_rows_and_all_that_came_with_them(want: Want):
+    one, timings = seat(Span(0, 2)), (Timing(0, 0.1, 0.2),)
+    chunk = Chunk(3, 0, 4, want, token_ids=(1, 2, 3, 4), drafts=(4,), timings=timings)
+    (answer,) = run(Runner(tiny.span_model(Span(0, 2))), taken(one, chunk))
+    assert isinstance(answer, Chunk) and answer.hidden is not None and answer.hidden.rows == 4
+    assert answer == Chunk(3, 0, 4, want, hidden=answer.hidden, drafts=(4,), timings=timings)
+
+
+def test_the_ends_may_be_the_clients():
+    model = tiny.span_model()
+    expected = only(run(Runner(model), token_chunk(seat(), PROMPT))[0])
+    rows = to_hidden(model.embed(PROMPT), WireDType.F32)
+    one = seat(embedded=True, sampling=None)
+    (answer,) = run(Runner(tiny.span_model()), hidden_chunk(one, rows, Want.HIDDEN))
+    assert isinstance(answer, Chunk) and answer.hidden is not None
+    assert int(model.logits(from_hidden(answer.hidden))[-1].argmax()) == expected.token_id
+
+
+def drafting(runner: Runner, one: Seat, truth: Sequence[int], wrong: Sequence[int]) -> list[int]:
+    """The answer in as few passes as its own tokens allow as drafts; those at ``wrong`` are spoiled."""
+    tokens: list[Token] = list(run(runner, token_chunk(one, PROMPT, drafts=guess(truth, 0, 3, wrong)))[0])  # type: ignore[arg-type]
+    while len(tokens) < len(truth):
+        assert [token.position for token in tokens] == list(range(10, 10 + len(tokens)))
+        drafts = guess(truth, len(tokens), 3, wrong)
+        answer = run(runner, token_chunk(one, [tokens[-1].token_id], drafts=drafts))[0]
+        assert isinstance(answer, tuple) and 1 <= len(answer) <= len(drafts) + 1
+        assert len({token.step for token in answer}) == 1
+        tokens += answer
+    return [token.token_id for token in tokens[: len(truth)]]
+
+
+def guess(truth: Sequence[int], start: int, count: int, wrong: Sequence[int]) -> list[int]:
+    return [(truth[i] + 1) % 100 if i in wrong else truth[i] for i in range(start, min(start + count, len(truth)))]
+
+
+SAMPLED = SamplingParams(
+    temperature=1.2, seed=5, presence_penalty=1.0, frequency_penalty=0.5, repetition_penalty=1.3, logprobs=2
+)
+
+
+@pytest.mark.parametrize("params", [SamplingParams(), SAMPLED], ids=["greedy", "sampled"])
+@pytest.mark.parametrize("wrong", [(), (0,), (2,), (1, 4, 5), range(12)], ids=str)
+def test_drafts_change_nothing_but_the_number_of_passes(params: SamplingParams, wrong: Sequence[int]):
+    def fresh() -> Seat:
+        return seat(sampling=params, history=PROMPT)
+
+    truth = [token for token, _ in generate(Runner(tiny.span_model()), fresh(), PROMPT, 12)]
+    assert drafting(Runner(tiny.span_model()), fresh(), truth, wrong) == truth
+
+
+def test_as_many_tokens_come_as_drafts_hold_and_one_more_all_for_the_same_step():
+    truth = [token for token, _ in generate(Runner(tiny.span_model()), seat(), PROMPT, 4)]
+    for right in range(4):
+        one = seat()
+        drafts = guess(truth, 0, 3, range(right, 3))
+        (answer,) = run(Runner(tiny.span_model()), token_chunk(one, PROMPT, drafts=drafts))
+        assert isinstance(answer, tuple)
+        assert [(token.step, token.position, token.token_id) for token in answer] == [
+            (0, 10 + index, truth[index]) for index in range(right + 1)
+        ]
+
+
+def test_the_runner_leaves_the_history_to_the_books():
+    one = seat(sampling=SAMPLED, history=PROMPT)
+    Runner(tiny.span_model()).run([token_chunk(one, PROMPT, drafts=[1, 2])])  # type: ignore[list-item]
+    assert one.history == list(PROMPT)
+
+
+def test_drafted_and_plain_seats_share_a_batch():
+    truth = generate(Runner(tiny.span_model()), seat(), PROMPT, 3)
+    runner, drafted, plain = Runner(tiny.span_model()), seat(pages=(2, 3)), seat(pages=(1, 0))
+    drafts = [token for token, _ in truth[:2]]
+    first, second = run(runner, token_chunk(drafted, PROMPT, drafts=drafts), token_chunk(plain, PROMPT))
+    assert isinstance(first, tuple)
+    assert [(token.token_id, token.logprob) for token in first] == truth
+    assert (only(second).token_id, only(second).logprob) == truth[0]
+
+
+def test_a_seat_goes_on_in_other_pages_with_what_it_took_along(alone: list[Drawn]):
+    runner, one = Runner(tiny.span_model()), seat(pages=(3, 5))
+    token = only(run(runner, token_chunk(one, PROMPT))[0])
+    data = bytes(runner.read_pages(one.pages))
+    run(runner, token_chunk(seat(pages=(5, 3)), OTHER))  # somebody else has them meanwhile
+    one.pages = (7, 2)
+    runner.write_pages(one.pages, data)
+    runner.copy_page(7, 4)
+    one.pages = (4, 2)
+    token = only(run(runner, token_chunk(one, [token.token_id]))[0])
+    assert (token.token_id, token.logprob) == alone[1]
 
 
 def test_chunking_does_not_change_the_answer(alone: list[Drawn]):
     runner, one = Runner(tiny.span_model()), seat()
-    assert run(runner, token_chunk(one, PROMPT[:3], Want.NOTHING)) == [Done(0)]
+    assert run(runner, token_chunk(one, PROMPT[:3], Want.NOTHING)) == [()]
     assert generate(runner, one, PROMPT[3:], 6) == alone
 
 
@@ -99,9 +212,9 @@ def test_strangers_in_the_batch_do_not_change_the_answer(alone: list[Drawn]):
     answer, _ = run(runner, token_chunk(mine, PROMPT), token_chunk(theirs, OTHER))
     drawn: list[Drawn] = []
     while len(drawn) < 6:
-        assert isinstance(answer, Token)
-        drawn.append((answer.token_id, answer.logprob))
-        _, answer = run(runner, token_chunk(theirs, [9, 9], Want.NOTHING), token_chunk(mine, [answer.token_id]))
+        token = only(answer)
+        drawn.append((token.token_id, token.logprob))
+        _, answer = run(runner, token_chunk(theirs, [9, 9], Want.NOTHING), token_chunk(mine, [token.token_id]))
     assert drawn == alone
 
 
@@ -115,8 +228,7 @@ def through(runners: Sequence[Runner], seats: Sequence[Seat], prompt: Sequence[i
             (answer,) = run(runner, work)
             assert isinstance(answer, Chunk) and answer.hidden is not None, answer
             work = hidden_chunk(one, answer.hidden, Want.TOKEN if one is seats[-1] else Want.HIDDEN)
-        (token,) = run(runners[-1], work)
-        assert isinstance(token, Token)
+        token = only(run(runners[-1], work)[0])
         drawn.append((token.token_id, token.logprob))
         feed = [token.token_id]
     return drawn
@@ -151,7 +263,7 @@ def test_a_bf16_session_does_not_round_its_neighbour(alone: list[Drawn]):
     runner = Runner(tiny.span_model())
     mine, coarse = seat(pages=(0, 1)), seat(pages=(2, 3), wire=WireDType.BF16)
     first, _ = run(runner, token_chunk(mine, PROMPT), token_chunk(coarse, PROMPT))
-    assert isinstance(first, Token) and (first.token_id, first.logprob) == alone[0]
+    assert (only(first).token_id, only(first).logprob) == alone[0]
 
 
 def test_a_bf16_session_has_its_own_bits(alone: list[Drawn]):
@@ -178,6 +290,7 @@ class Failing:
     """A model whose Blocks turn every row that holds a 7 into NaN."""
 
     top_k = staticmethod(reference.top_k)
+    config = types.SimpleNamespace(num_blocks=4)
 
     def embed(self, token_ids: Sequence[int]) -> torch.Tensor:
         return torch.tensor(token_ids, dtype=torch.float32).view(-1, 1).repeat(1, 64)
@@ -215,7 +328,7 @@ def test_penalties_see_what_was_sampled_here():
 def test_logprobs_come_on_demand():
     (plain,) = run(Runner(tiny.span_model()), token_chunk(seat(sampling=SamplingParams()), PROMPT))
     (asked,) = run(Runner(tiny.span_model()), token_chunk(seat(sampling=SamplingParams(logprobs=3)), PROMPT))
-    assert isinstance(plain, Token) and isinstance(asked, Token)
+    plain, asked = only(plain), only(asked)
     assert (plain.logprob, plain.top) == (None, ())
     assert len(asked.top) == 3 and asked.top[0] == (asked.token_id, asked.logprob)
     assert asked.token_id == plain.token_id
@@ -227,10 +340,10 @@ def test_a_seat_whose_drawing_fails_leaves_its_neighbours_alone(monkeypatch: pyt
             raise IndexError("index out of range")
         return draw(logits, params, *rest)
 
-    monkeypatch.setattr("peer.runner.draw", clumsy)
+    monkeypatch.setattr("model.sampler.draw", clumsy)
     good, unlucky = seat(pages=(0,)), seat(pages=(1,), sampling=SamplingParams(seed=13))
     answers = run(Runner(tiny.span_model()), token_chunk(good, PROMPT), token_chunk(unlucky, PROMPT))
-    assert isinstance(answers[0], Token)
+    assert only(answers[0])
     assert isinstance(answers[1], Internal) and "IndexError" in str(answers[1])
 
 
@@ -245,5 +358,5 @@ def test_a_penalty_that_makes_numbers_infinite_faults_its_own_seat_only():
         token_chunk(seat(), [1, 2]),
         token_chunk(seat(sampling=params, history=(1, 2)), [1, 2]),
     )
-    assert isinstance(answers[0], Token)
+    assert only(answers[0])
     assert isinstance(answers[1], BadNumbers)

@@ -1,14 +1,14 @@
+"""What a Chunk may do to a Seat. Paths, epochs and drafts are in test_seat_turns."""
+
 from __future__ import annotations
 
 import dataclasses
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from peer.seat import MAX_WAITING, Accept, Repeat
-from proto.messages import Chunk, Done, Token, Want, WireDType
-from swarm.errors import BadRequest, Fault, OutOfOrder, Overflow, StaleEpoch
+from proto.messages import Opened, Token, Want, WireDType
+from swarm.errors import BadRequest, OutOfOrder, Overflow
 from swarm.sampling import SamplingParams
 from swarm.span import Span
 from tests.support.seats import hidden, opening, seat, tokens
@@ -17,7 +17,7 @@ LATE = 1e9  # past every lease: only what the engine has keeps a Seat then
 
 
 def test_the_first_chunk_may_have_any_step_but_starts_at_position_zero():
-    assert isinstance(seat().admit(0, tokens(7, 0, 3)), Accept)
+    assert seat().admit(0, tokens(7, 0, 3)) == Accept(rolled=False)
     late = seat().admit(0, tokens(0, 1))
     assert isinstance(late, OutOfOrder) and str(late) == "chunk starts at 1, seat is at 0"
 
@@ -25,18 +25,32 @@ def test_the_first_chunk_may_have_any_step_but_starts_at_position_zero():
 def test_an_accepted_chunk_moves_the_seat_on():
     one = seat()
     assert isinstance(one.admit(0, tokens(0, 0, 5, Want.NOTHING)), Accept)
-    assert (one.position, one.opened().position) == (5, 5)
+    assert (one.position, one.done) == (5, 0)
+    assert one.opened() == Opened(5, 60.0, 16, kept_from=5)
     assert not one.expired(LATE)
 
 
 def test_chunks_may_be_sent_ahead_of_their_answers():
     one = seat()
     first, second = tokens(0, 0, 4, Want.NOTHING), tokens(1, 4, 4)
-    assert isinstance(one.admit(0, first), Accept)
-    assert isinstance(one.admit(0, second), Accept)
-    assert one.finish(first, Done(0)) == one.entry(Done(0))
-    assert one.finish(second, Token(1, 8, 42)) == one.entry(Token(1, 8, 42))
-    assert one.expired(LATE)
+    for chunk in (first, second):
+        assert isinstance(one.admit(0, chunk), Accept)
+    one.finish(first, ())
+    assert (one.position, one.done) == (8, 4) and not one.expired(LATE)
+    one.finish(second, (Token(1, 8, 42),))
+    assert (one.position, one.done) == (8, 8) and one.expired(LATE)
+
+
+def test_a_chunk_may_be_computed_in_parts_and_only_the_last_part_has_its_answer():
+    one = seat()
+    whole = tokens(0, 0, 8)
+    one.admit(0, whole)
+    first, second = whole.split(5)
+    one.finish(first, ())
+    assert one.done == 5
+    assert one.admit(0, whole) == Repeat(None)
+    one.finish(second, (Token(0, 8, 42),))
+    assert one.admit(0, whole) == Repeat((Token(0, 8, 42),))
 
 
 def test_steps_may_leave_out_numbers_but_only_rise():
@@ -45,6 +59,15 @@ def test_steps_may_leave_out_numbers_but_only_rise():
     assert isinstance(one.admit(0, tokens(9, 1)), Accept)
     lower = one.admit(0, tokens(5, 2))
     assert isinstance(lower, OutOfOrder) and str(lower) == "step 5 came after step 9 was taken"
+
+
+def test_chunks_of_one_step_may_follow_each_other():
+    """A Hop before this one has computed a Chunk in parts, or sends rows again."""
+    one = seat()
+    whole = tokens(3, 0, 6)
+    for part in whole.split(2):
+        assert isinstance(one.admit(0, part), Accept)
+    assert one.position == 6
 
 
 @pytest.mark.parametrize("position", [0, 3, 5, 31])
@@ -59,24 +82,20 @@ def test_an_exact_repeat_gets_the_cached_reply_and_is_not_computed_again():
     one = seat()
     chunk = tokens(0, 0, 4)
     one.admit(0, chunk)
-    one.finish(chunk, Token(0, 4, 42))
-    assert one.admit(0, dataclasses.replace(chunk)) == Repeat(Token(0, 4, 42))
+    one.finish(chunk, (Token(0, 4, 42),))
+    assert one.admit(0, dataclasses.replace(chunk)) == Repeat((Token(0, 4, 42),))
     assert one.position == 4 and one.expired(LATE)
 
 
-def test_a_repeat_while_the_chunk_is_computed_is_answered_once():
+def test_a_repeat_while_the_chunk_is_computed_has_no_answer_yet():
     one = seat()
     chunk = tokens(0, 0, 4)
     one.admit(0, chunk)
     assert one.admit(0, dataclasses.replace(chunk)) == Repeat(None)
     assert not one.expired(LATE)
-    assert one.finish(chunk, Token(0, 4, 42)) is not None
-    assert one.expired(LATE)
 
 
-@pytest.mark.parametrize(
-    "changes", [{"token_ids": (9, 9)}, {"want": Want.NOTHING}, {"position": 2}, {"count": 1, "token_ids": (5,)}]
-)
+@pytest.mark.parametrize("changes", [{"token_ids": (9, 9)}, {"want": Want.NOTHING}, {"count": 1, "token_ids": (5,)}])
 def test_other_content_for_the_last_step_is_out_of_order(changes: dict):
     one = seat()
     chunk = tokens(0, 0, 2)
@@ -92,53 +111,12 @@ def test_only_the_last_step_may_be_repeated():
     assert isinstance(one.admit(0, tokens(0, 0)), OutOfOrder)
 
 
-def test_a_lower_epoch_is_stale_and_changes_nothing():
-    one = seat(epoch=2)
-    verdict = one.admit(1, tokens(0, 0))
-    assert isinstance(verdict, StaleEpoch) and str(verdict) == "message of epoch 1, seat is at epoch 2"
-    assert (one.position, one.epoch) == (0, 2)
-    with pytest.raises(StaleEpoch):
-        one.advance(1)
-
-
-def test_a_higher_epoch_fences_the_lower_one_off():
-    one = seat()
-    assert isinstance(one.admit(3, tokens(0, 0)), Accept)
-    assert one.epoch == 3
-    assert isinstance(one.admit(2, tokens(1, 1)), StaleEpoch)
-
-
-def test_a_refused_chunk_does_not_raise_the_epoch():
-    one = seat()
-    assert isinstance(one.admit(3, tokens(0, 1)), OutOfOrder)
-    assert one.epoch == 0
-
-
-def test_after_advance_a_running_step_is_answered_only_to_who_asks_again():
-    one = seat()
-    chunk = tokens(0, 0)
-    one.admit(0, chunk)
-    one.advance(1)
-    assert one.finish(chunk, Token(0, 1, 42)) is None, "nobody of epoch 1 has asked for it"
-    assert one.admit(1, chunk) == Repeat(Token(0, 1, 42))
-
-
-def test_a_step_repeated_under_a_new_epoch_while_computed_is_answered_in_that_epoch():
-    one = seat()
-    chunk = tokens(0, 0)
-    one.admit(0, chunk)
-    one.advance(1)
-    assert one.admit(1, chunk) == Repeat(None)
-    entry = one.finish(chunk, Token(0, 1, 42))
-    assert entry is not None and entry.epoch == 1
-
-
 def test_an_answer_to_an_earlier_step_is_not_kept_for_the_last():
     one = seat()
     first, second = tokens(0, 0), tokens(1, 1)
     one.admit(0, first)
     one.admit(0, second)
-    one.finish(first, Token(0, 1, 7))
+    one.finish(first, (Token(0, 1, 7),))
     assert one.admit(0, second) == Repeat(None)
 
 
@@ -146,7 +124,7 @@ def test_the_answer_to_one_step_is_forgotten_when_the_next_is_taken():
     one = seat()
     first, second = tokens(0, 0), tokens(1, 1)
     one.admit(0, first)
-    one.finish(first, Token(0, 1, 7))
+    one.finish(first, (Token(0, 1, 7),))
     one.admit(0, second)
     assert one.admit(0, second) == Repeat(None)
 
@@ -156,6 +134,7 @@ def test_a_chunk_may_not_reach_past_what_was_opened():
     assert isinstance(one.admit(0, tokens(0, 0, 4)), Accept)
     verdict = one.admit(0, tokens(1, 4, 3))
     assert isinstance(verdict, BadRequest) and str(verdict) == "chunk ends at 7, seat was opened for 6 tokens"
+    assert one.position == 4
 
 
 @pytest.mark.parametrize("count", [0, 17])
@@ -163,11 +142,14 @@ def test_a_chunk_has_a_bounded_count(count: int):
     assert isinstance(seat().admit(0, tokens(0, 0, count)), BadRequest)
 
 
-def test_more_waiting_chunks_than_the_bound_overflow_the_seat():
-    one = seat(request=opening(max_tokens=128))
+def test_more_waiting_positions_than_the_bound_overflow_the_seat():
+    one = seat(request=opening(max_tokens=16 * MAX_WAITING + 1))
     for step in range(MAX_WAITING):
-        assert isinstance(one.admit(0, tokens(step, step)), Accept)
-    assert isinstance(one.admit(0, tokens(MAX_WAITING, MAX_WAITING)), Overflow)
+        assert isinstance(one.admit(0, tokens(step, 16 * step, 16)), Accept)
+    over = tokens(MAX_WAITING, 16 * MAX_WAITING)
+    assert isinstance(one.admit(0, over), Overflow)
+    one.finish(tokens(0, 0, 1), ())
+    assert isinstance(one.admit(0, over), Accept)
 
 
 def test_a_token_is_drawn_only_with_sampling_parameters():
@@ -176,11 +158,22 @@ def test_a_token_is_drawn_only_with_sampling_parameters():
     assert isinstance(one.admit(0, tokens(0, 0, want=Want.HIDDEN)), Accept)
 
 
+def test_a_seat_before_the_end_passes_on_that_a_token_is_wanted():
+    one = seat(request=opening(span=Span(0, 4), sampling=None))
+    assert isinstance(one.admit(0, tokens(0, 0, want=Want.TOKEN)), Accept)
+
+
 def test_token_ids_go_to_block_zero_and_hidden_states_elsewhere():
     assert isinstance(seat().admit(0, hidden(0, 0)), BadRequest)
     inner = seat(request=opening(span=Span(2, 8)))
     assert isinstance(inner.admit(0, tokens(0, 0)), BadRequest)
     assert isinstance(inner.admit(0, hidden(0, 0, 3)), Accept)
+
+
+def test_where_the_ends_are_the_clients_hidden_states_go_to_block_zero_too():
+    one = seat(request=opening(embedded=True, sampling=None))
+    assert isinstance(one.admit(0, tokens(0, 0, want=Want.HIDDEN)), BadRequest)
+    assert isinstance(one.admit(0, hidden(0, 0)), Accept)
 
 
 def test_the_rows_must_be_as_many_as_the_positions():
@@ -195,15 +188,22 @@ def test_hidden_states_come_in_the_type_that_was_agreed():
     assert isinstance(inner.admit(0, hidden(0, 0, dtype=WireDType.BF16)), Accept)
 
 
-def test_history_grows_with_what_is_sampled_only_where_sampling_needs_it():
-    plain, penal = seat(), seat(request=opening(sampling=SamplingParams(presence_penalty=1.0), history=(1, 2)))
-    for one in (plain, penal):
-        chunk = tokens(0, 0)
-        one.admit(0, chunk)
-        one.finish(chunk, Token(0, 1, 42))
-        one.admit(0, chunk)
-    assert plain.history == []
-    assert penal.history == [1, 2, 42]
+@pytest.mark.parametrize(
+    ("request_", "grown"),
+    [
+        (opening(history=(1, 2)), [1, 2]),
+        (opening(sampling=SamplingParams(presence_penalty=1.0), history=(1, 2)), [1, 2, 42]),
+        (opening(draft_tokens=4, history=(1, 2)), [1, 2, 42]),
+    ],
+    ids=["plain", "penalties", "drafts"],
+)
+def test_history_grows_with_what_is_drawn_only_where_drawing_or_drafting_needs_it(request_, grown: list[int]):
+    one = seat(request=request_)
+    chunk = tokens(0, 0)
+    one.admit(0, chunk)
+    one.finish(chunk, (Token(0, 1, 42),))
+    one.admit(0, chunk)
+    assert one.history == grown
 
 
 def test_a_lease_runs_out_unless_it_is_renewed_or_the_engine_is_at_work():
@@ -214,39 +214,5 @@ def test_a_lease_runs_out_unless_it_is_renewed_or_the_engine_is_at_work():
     chunk = tokens(0, 0)
     one.admit(0, chunk)
     assert not one.expired(1000.0)
-    one.finish(chunk, Done(0))
+    one.finish(chunk, ())
     assert one.expired(1000.0)
-
-
-chunks = st.builds(
-    tokens,
-    st.integers(0, 5),
-    st.integers(0, 12),
-    st.integers(1, 5),
-    st.sampled_from([Want.NOTHING, Want.TOKEN]),
-    st.integers(0, 2),
-)
-
-
-@given(st.lists(st.tuples(st.integers(0, 3), chunks, st.booleans()), max_size=40))
-def test_whatever_comes_positions_are_taken_once_and_in_order(messages: list[tuple[int, Chunk, bool]]):
-    one, taken, computing, epochs = seat(), [], [], [0]
-    for epoch, chunk, finish in messages:
-        verdict = one.admit(epoch, chunk)
-        if isinstance(verdict, Accept):
-            taken.append(chunk)
-            computing.append(chunk)
-        elif isinstance(verdict, Repeat):
-            assert chunk == taken[-1]
-        else:
-            assert isinstance(verdict, Fault)
-        epochs.append(one.epoch)
-        if finish and computing:
-            done = computing.pop(0)
-            entry = one.finish(done, Done(done.step))
-            assert entry is None or entry.epoch == one.epoch
-    positions = [p for chunk in taken for p in range(chunk.position, chunk.position + chunk.count)]
-    assert positions == list(range(one.position))
-    steps = [chunk.step for chunk in taken]
-    assert steps == sorted(set(steps))
-    assert epochs == sorted(epochs)

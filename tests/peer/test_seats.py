@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
 
 from peer.pages import PagePool
+from peer.scheduler import Work
 from peer.seat import Accept
 from peer.seats import Seats
-from proto.messages import Done, Opened
+from proto.messages import Opened
 from swarm.clock import VirtualClock
 from swarm.errors import BadRequest, Draining, Fault, NoSeat, OutOfOrder, Refused, StaleEpoch, UsageError, WrongModel
 from swarm.sampling import SamplingParams
@@ -157,6 +158,39 @@ def test_leases_run_out_and_steps_renew_them():
     assert seats.kv_tokens_free == 128
 
 
+def test_whoever_knows_the_id_may_send_a_chunk_but_not_command():
+    """The Hop before this one sends them over a Link of its own."""
+    seats, clock = book()
+    seats.open(A, 0, "client", opening())
+    clock.advance(59)
+    seat = seats.receiver(A)
+    assert seat is seats.find(A, "client") and seat.link == "client"
+    clock.advance(59)
+    assert seats.close_expired() == (), "a Chunk renews the lease"
+    with pytest.raises(NoSeat):
+        seats.find(A, "hop")
+    with pytest.raises(NoSeat):
+        seats.receiver(B)
+
+
+def test_a_stranger_who_asks_for_a_seat_renews_no_lease_of_it():
+    seats, clock = book()
+    seats.open(A, 0, "mine", opening())
+    clock.advance(59)
+    with pytest.raises(NoSeat):
+        seats.find(A, "stranger")
+    clock.advance(1)
+    assert len(seats.close_expired()) == 1
+
+
+def test_a_seat_knows_whose_it_is_and_whether_the_model_ends_there():
+    seats, _ = book()
+    seats.open(A, 0, "link", opening(), "somebody")
+    seats.open(B, 0, "link", opening(span=Span(2, 5), sampling=None))
+    assert (seats.find(A, "link").client, seats.find(A, "link").at_end) == ("somebody", True)
+    assert (seats.find(B, "link").client, seats.find(B, "link").at_end) == ("", False)
+
+
 def test_terms_must_be_positive():
     with pytest.raises(UsageError):
         terms(max_sessions=0)
@@ -209,10 +243,13 @@ class SeatsAndPool(RuleBasedStateMachine):
     def computed(self, fails: bool):
         if self.computing:
             seat, chunk = self.computing.pop(0)
+            if not self.seats.holds(seat):
+                return
+            self.seats.house([Work(seat, chunk)], lambda _: False)
             if fails:
                 self.seats.close(seat)
             else:
-                seat.finish(chunk, Done(chunk.step))
+                seat.finish(chunk, ())
 
     @rule(link=st.integers(0, 2))
     def lose_link(self, link: int):
@@ -231,9 +268,11 @@ class SeatsAndPool(RuleBasedStateMachine):
         assert len(set(owned)) == len(owned) == self.pool.used
 
     @invariant()
-    def every_seat_holds_what_it_may_need(self):
+    def every_seat_has_or_is_owed_what_it_may_need_and_the_pool_owes_no_more(self):
         for seat in self.seats:
-            assert len(seat.pages) * 4 >= seat.request.max_tokens >= seat.position
+            assert (len(seat.pages) + seat.owed) * 4 >= seat.request.max_tokens >= seat.position
+            assert len(seat.pages) * 4 >= seat.done
+        assert sum(seat.owed for seat in self.seats) == self.pool.owed
 
     def teardown(self):
         for link in range(3):

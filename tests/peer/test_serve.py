@@ -20,14 +20,16 @@ import pytest
 import structlog
 
 from peer.serve import main
+from proto import messages
 from proto.connection import Connection
-from proto.frames import Limits
+from proto.limits import Limits
 from proto.messages import Chunk, Close, Hello, Open, Opened, Token, Want
 from swarm.errors import DeadLink, Draining, Fault
 from swarm.peerinfo import PeerState
 from swarm.sampling import SamplingParams
 from swarm.span import Span
 from tests.support import tiny
+from tests.support.echo import Talk
 from tests.support.processes import PeerProcess, peer_process
 from tests.support.seats import hidden, tokens
 
@@ -119,11 +121,12 @@ async def test_a_session_runs_and_the_pool_returns_to_zero_when_the_client_vanis
     connection = Connection(peer.ready["address"])
     link = await connection.link(Hello("0.0-test"), Limits())
     assert link.peer_id == peer.peer_id
-    conversation = link.conversation(SESSION)
-    conversation.send(0, opening())
-    assert isinstance((await conversation.receive(SOON)).body, Opened)
-    conversation.send(0, tokens(0, 0, 8, Want.HIDDEN))
-    assert isinstance((await conversation.receive(SOON)).body, Chunk)
+    talk = Talk(link, SESSION)
+    talk.send(0, opening())
+    assert isinstance((await talk.receive()).body, Opened)
+    talk.send(0, messages.Path(0, None, 0))
+    talk.send(0, tokens(0, 0, 8, Want.HIDDEN))
+    assert isinstance(await talk.outcome(), Chunk)
     assert (await connection.info(SOON)).peer.kv_tokens_free == 1024 - 64
     await connection.close()
     again = Connection(peer.ready["address"])
@@ -141,16 +144,17 @@ def test_health_and_readiness_over_http(peer: PeerProcess):
 
 async def test_garbage_on_the_port_disturbs_nobody(peer: PeerProcess):
     connection = Connection(peer.ready["address"])
-    conversation = (await connection.link(Hello("0.0-test"), Limits())).conversation(SESSION)
-    conversation.send(0, opening())
-    await conversation.receive(SOON)
+    talk = Talk(await connection.link(Hello("0.0-test"), Limits()), SESSION)
+    talk.send(0, opening())
+    await talk.receive()
+    talk.send(0, messages.Path(0, None, 0))
     host, port = peer.ready["address"].split(":")
     for data in (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", os.urandom(5000), b"\x16\x03\x01" + bytes(500)):
         with socket.create_connection((host, int(port)), timeout=SOON) as scribbler:
             scribbler.sendall(data)
-    conversation.send(0, tokens(0, 0, 8, Want.HIDDEN))
-    assert isinstance((await conversation.receive(SOON)).body, Chunk)
-    conversation.send(0, Close())
+    talk.send(0, tokens(0, 0, 8, Want.HIDDEN))
+    assert isinstance(await talk.outcome(), Chunk)
+    talk.send(0, Close())
     await connection.close()
     assert "Traceback" not in peer.stderr
 
@@ -229,10 +233,11 @@ async def test_a_draining_peer_lets_sessions_finish_takes_no_new_one_and_sends_t
         assert leaving.ready["blocks"] == [2, 4], "whoever had them before has withdrawn its record"
         connection = Connection(leaving.ready["address"])
         link = await connection.link(Hello("0.0-test"), Limits())
-        running, idle, late = (link.conversation(bytes([number]) * 16) for number in (1, 2, 3))
-        for conversation in (running, idle):
-            conversation.send(0, opening(Span(2, 4)))
-            await conversation.receive(SOON)
+        running, idle, late = (Talk(link, bytes([number]) * 16) for number in (1, 2, 3))
+        for talk in (running, idle):
+            talk.send(0, opening(Span(2, 4)))
+            await talk.receive()
+            talk.send(0, messages.Path(0, None, 0))
         os.kill(leaving.pid, signal.SIGTERM)
         async with asyncio.timeout(SOON):
             while (await asyncio.to_thread(http, leaving, "/readyz"))[0] != 503:  # noqa: ASYNC110
@@ -240,12 +245,12 @@ async def test_a_draining_peer_lets_sessions_finish_takes_no_new_one_and_sends_t
         assert (await connection.info(SOON)).peer.state is PeerState.DRAINING
         late.send(0, opening(Span(2, 4)))
         with pytest.raises(Draining):
-            await late.receive(SOON)
+            await late.receive()
         running.send(0, hidden(0, 0, 8, Want.TOKEN, cols=64))
-        assert isinstance((await running.receive(SOON)).body, Token)
+        assert isinstance(await running.outcome(), Token)
         running.send(0, Close())
         with pytest.raises(Draining, match="leaving now"):
-            await idle.receive(SOON)
+            await idle.receive()
         assert await asyncio.to_thread(leaving.wait) == 0
         with pytest.raises(DeadLink):
             await connection.info(SOON)

@@ -6,9 +6,10 @@ from typing import Any
 import aiohttp
 import pytest
 
+from peer.metrics import Metrics
 from peer.server import GrpcServer, HttpServer
 from swarm.address import Address
-from swarm.errors import AddressInUse, UsageError
+from swarm.errors import AddressInUse, FaultCode, UsageError
 
 ANY = Address("127.0.0.1", 0)
 
@@ -58,3 +59,32 @@ async def test_a_busy_http_port_is_noticed_at_once(http: tuple[HttpServer, Addre
     _, taken, said = http
     with pytest.raises(AddressInUse, match=f"{taken} is in use by another process; choose another port"):
         await HttpServer(lambda: said, lambda: True).start(taken)
+
+
+async def test_metrics_are_what_prometheus_asked_for():
+    metrics = Metrics("1.2.3")
+    server = HttpServer(dict, lambda: True, metrics.render)
+    address = await server.start(ANY)
+    try:
+        metrics.refused(FaultCode.REFUSED)
+        async with aiohttp.ClientSession(f"http://{address}") as session:
+            async with session.get("/metrics") as plain:
+                assert (plain.status, plain.headers["Content-Type"]) == (
+                    200,
+                    "text/plain; version=0.0.4; charset=utf-8",
+                )
+                assert 'shoal_peer_refusals_total{code="refused"} 1.0\n' in await plain.text()
+            accept = {"Accept": "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.2"}
+            async with session.get("/metrics", headers=accept) as open_metrics:
+                assert open_metrics.headers["Content-Type"].startswith("application/openmetrics-text; version=1.0.0")
+                assert (await open_metrics.text()).endswith("# EOF\n")
+            async with session.post("/metrics") as wrong, session.get("/metrics/x") as unknown:
+                assert (wrong.status, unknown.status) == (405, 404)
+    finally:
+        await server.stop()
+
+
+async def test_without_metrics_there_is_no_such_page(http: tuple[HttpServer, Address, dict[str, Any]]):
+    _, address, _ = http
+    async with aiohttp.ClientSession(f"http://{address}") as session, session.get("/metrics") as response:
+        assert response.status == 404

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import logging
 import os
 import socket
@@ -12,22 +11,21 @@ import grpc.aio
 import pytest
 from structlog.testing import capture_logs
 
-from model.assets import Asset
 from peer.log import VanishedClients
 from proto import frames
-from proto.frames import Limits
-from proto.messages import Advance, AssetRef, Chunk, Close, Done, Entry, Hello, Opened, Token, Want
+from proto.limits import Limits
+from proto.messages import Advance, Chunk, Close, Done, Entry, Hello, Opened, Path, Token, Want
 from proto.options import CHANNEL_OPTIONS
 from proto.outbox import Outbox
 from swarm.errors import BadNumbers, BadRequest, Fault, NoSeat, Refused, Timeout
 from swarm.span import Span
 from tests.support.compute import FakeRunner
+from tests.support.echo import Talk
 from tests.support.hosts import HELLO, PEER_ID, Host, hosting
 from tests.support.seats import hidden, opening, terms, tokens
 
 A, B, C = b"a" * 16, b"b" * 16, b"c" * 16
 SOON = 10.0
-ASSET = Asset("tokenizer.json", hashlib.sha256(b"{}" * 300_000).hexdigest(), b"{}" * 300_000)
 
 
 @pytest.fixture
@@ -37,7 +35,7 @@ def runner() -> FakeRunner:
 
 @pytest.fixture
 async def host(runner: FakeRunner) -> AsyncIterator[Host]:
-    async with hosting(runner, terms(), assets=[ASSET], max_links=3) as host:
+    async with hosting(runner, terms(), max_links=3) as host:
         yield host
 
 
@@ -55,114 +53,138 @@ def frame(*entries: Entry) -> bytes:
 async def test_a_session_from_open_to_close(host: Host):
     link = await host.link()
     assert link.peer_id == PEER_ID
-    conversation = link.conversation(A)
-    conversation.send(0, opening())
-    assert (await conversation.receive(SOON)).body == Opened(0, 60.0, 16)
-    conversation.send(0, tokens(0, 0, 4, Want.NOTHING))
-    assert (await conversation.receive(SOON)).body == Done(0)
-    conversation.send(0, tokens(1, 4))
-    assert (await conversation.receive(SOON)).body == Token(1, 5, 5)
-    conversation.send(1, Advance())
-    assert await conversation.receive(SOON) == Entry(A, 1, Opened(5, 60.0, 16))
-    conversation.send(1, Close())
-    conversation.send(1, tokens(2, 5))
+    talk = Talk(link, A)
+    talk.send(0, opening())
+    assert await talk.next_body() == Opened(0, 60.0, 16)
+    talk.send(0, Path(0, None, 0))
+    talk.send(0, tokens(0, 0, 2, Want.NOTHING))
+    assert await talk.next_body() == Done(0, 2)
+    talk.send(0, tokens(1, 2))
+    assert await talk.next_body() == Token(1, 3, 3)
+    talk.send(1, Advance())
+    assert await talk.receive() == Entry(A, 1, Opened(3, 60.0, 16, kept_from=3))
+    talk.send(1, Close())
+    talk.send(1, tokens(2, 3))
     with pytest.raises(NoSeat):
-        await conversation.receive(SOON)
-    assert host.pool.used == 0
+        await talk.receive()
+    assert (host.pool.used, host.pool.owed) == (0, 0)
+
+
+async def test_what_is_computed_when_the_epoch_is_raised_does_not_come_out(host: Host, runner: FakeRunner):
+    talk = Talk(await host.link(), A)
+    for body in (opening(), Path(0, None, 0)):
+        talk.send(0, body)
+    await talk.receive()
+    runner.hold()
+    talk.send(0, tokens(0, 0))
+    await runner.started()
+    talk.send(1, Advance())
+    assert await talk.receive() == Entry(A, 1, Opened(0, 60.0, 16))
+    runner.release()
+    talk.send(1, Path(0, None, 0))
+    talk.send(1, tokens(5, 0))
+    assert await talk.receive() == Entry(A, 1, Token(5, 1, 1))
 
 
 async def test_hidden_states_go_in_and_come_out(host: Host):
-    conversation = (await host.link()).conversation(A)
-    conversation.send(0, opening(span=Span(2, 8), sampling=None))
-    await conversation.receive(SOON)
+    talk = Talk(await host.link(), A)
+    talk.send(0, opening(span=Span(2, 8), sampling=None))
+    await talk.receive()
+    talk.send(0, Path(0, None, 0))
     chunk = hidden(0, 0, 3)
-    conversation.send(0, chunk)
-    assert (await conversation.receive(SOON)).body == chunk
+    talk.send(0, chunk)
+    assert await talk.outcome() == chunk
 
 
 async def test_sessions_share_a_link_and_a_refused_one_disturbs_nobody(host: Host):
     link = await host.link()
-    good, bad = link.conversation(A), link.conversation(B)
+    good, bad = Talk(link, A), Talk(link, B)
     bad.send(0, opening(profile="f32"))
     good.send(0, opening())
     with pytest.raises(Fault, match="this peer serves 'c8'"):
-        await bad.receive(SOON)
-    assert isinstance((await good.receive(SOON)).body, Opened)
+        await bad.receive()
+    assert isinstance(await good.next_body(), Opened)
 
 
 async def test_a_closed_link_frees_its_seats(host: Host):
     link = await host.link()
     for session in (A, B):
-        conversation = link.conversation(session)
-        conversation.send(0, opening())
-        await conversation.receive(SOON)
-    assert host.pool.used == 16
+        talk = Talk(link, session)
+        talk.send(0, opening())
+        await talk.receive()
+        talk.send(0, Path(0, None, 0))
+    assert host.pool.owed == 16
     await link.close()
     await host.settled()
-    assert host.pool.used == 0
+    assert (host.pool.used, host.pool.owed) == (0, 0)
 
 
 async def test_a_client_that_vanishes_frees_its_seats_also_in_the_middle_of_a_step(host: Host, runner: FakeRunner):
-    conversation = (await host.link()).conversation(A)
-    conversation.send(0, opening())
-    await conversation.receive(SOON)
+    talk = Talk(await host.link(), A)
+    talk.send(0, opening())
+    await talk.receive()
+    talk.send(0, Path(0, None, 0))
     runner.hold()
-    conversation.send(0, tokens(0, 0))
+    talk.send(0, tokens(0, 0))
     await runner.started()
     with capture_logs() as said:
         await host.connection.close()
         await host.settled()
-        assert host.pool.used == 0
+        assert (host.pool.used, host.pool.owed) == (0, 0)
         runner.release()
     assert [entry for entry in said if entry["log_level"] == "error"] == []
 
 
 async def test_a_chunk_beyond_the_limits_is_told_to_its_session_only(host: Host):
     link = await host.link()
-    good, bad = link.conversation(A), link.conversation(B)
-    for conversation in (good, bad):
-        conversation.send(0, opening(max_tokens=64))
-        await conversation.receive(SOON)
+    good, bad = Talk(link, A), Talk(link, B)
+    for talk in (good, bad):
+        talk.send(0, opening(max_tokens=64))
+        await talk.receive()
+        talk.send(0, Path(0, None, 0))
     bad.send(0, tokens(0, 0, 17))
     with pytest.raises(BadRequest, match="17"):
-        await bad.receive(SOON)
+        await bad.receive()
     good.send(0, tokens(0, 0, 16))
-    assert isinstance((await good.receive(SOON)).body, Token)
+    assert isinstance(await good.outcome(), Token)
 
 
 async def test_a_token_outside_the_vocabulary_is_a_bad_request(host: Host):
-    conversation = (await host.link()).conversation(A)
-    conversation.send(0, opening())
-    await conversation.receive(SOON)
-    conversation.send(0, tokens(0, 0, first_id=500))
+    talk = Talk(await host.link(), A)
+    talk.send(0, opening())
+    await talk.receive()
+    talk.send(0, Path(0, None, 0))
+    talk.send(0, tokens(0, 0, first_id=500))
     with pytest.raises(BadRequest, match="vocabulary"):
-        await conversation.receive(SOON)
+        await talk.receive()
 
 
 async def test_a_step_that_fails_closes_its_seat_and_no_other(host: Host, runner: FakeRunner):
     link = await host.link()
-    good, bad = link.conversation(A), link.conversation(B)
+    good, bad = Talk(link, A), Talk(link, B)
     runner.faults[B] = BadNumbers("NaN")
-    for conversation in (good, bad):
-        conversation.send(0, opening())
-        await conversation.receive(SOON)
-        conversation.send(0, tokens(0, 0))
+    for talk in (good, bad):
+        talk.send(0, opening())
+        await talk.receive()
+        talk.send(0, Path(0, None, 0))
+        talk.send(0, tokens(0, 0))
     with pytest.raises(BadNumbers):
-        await bad.receive(SOON)
-    assert isinstance((await good.receive(SOON)).body, Token)
+        await bad.receive()
+    assert isinstance(await good.outcome(), Token)
     assert [seat.session for seat in host.desk.seats] == [A]
 
 
 async def test_a_stranger_cannot_touch_a_seat(host: Host):
-    mine = (await host.link()).conversation(A)
+    mine = Talk(await host.link(), A)
     mine.send(0, opening())
-    await mine.receive(SOON)
-    theirs = (await host.link()).conversation(A)
+    await mine.receive()
+    mine.send(0, Path(0, None, 0))
+    theirs = Talk(await host.link(), A)
     theirs.send(5, opening())
     with pytest.raises(Refused, match="in use on another link"):
-        await theirs.receive(SOON)
+        await theirs.receive()
     mine.send(0, tokens(0, 0))
-    assert isinstance((await mine.receive(SOON)).body, Token)
+    assert isinstance(await mine.outcome(), Token)
 
 
 async def test_only_so_many_links_are_taken(host: Host):
@@ -178,12 +200,12 @@ async def test_only_so_many_links_are_taken(host: Host):
     "data", [b"\xff" * 100, b"", os.urandom(1000), b"\x0a\xff\xff\xff\xff\x0f", frame(Entry(A, 0, Close()))]
 )
 async def test_garbage_instead_of_a_hello_ends_only_its_own_link(host: Host, data: bytes):
-    good = (await host.link()).conversation(A)
+    good = Talk(await host.link(), A)
     (fault,) = await raw_link(host, data)
     assert isinstance(fault, BadRequest)
     await host.settled(1)
     good.send(0, opening())
-    assert isinstance((await good.receive(SOON)).body, Opened)
+    assert isinstance(await good.next_body(), Opened)
 
 
 async def test_garbage_after_the_hello_ends_the_link_and_frees_its_seats(host: Host):
@@ -191,7 +213,7 @@ async def test_garbage_after_the_hello_ends_the_link_and_frees_its_seats(host: H
     bodies = await raw_link(host, hello, b"\xff" * 50)
     assert [type(body) for body in bodies] == [Hello, Opened, BadRequest]
     await host.settled()
-    assert host.pool.used == 0
+    assert (host.pool.used, host.pool.owed) == (0, 0)
 
 
 async def test_a_second_hello_ends_the_link(host: Host):
@@ -201,9 +223,9 @@ async def test_a_second_hello_ends_the_link(host: Host):
 
 
 async def test_another_protocol_is_told_apart(host: Host):
-    bodies = await raw_link(host, frame(Entry(b"", 0, Hello("9.9", protocol=2))))
+    bodies = await raw_link(host, frame(Entry(b"", 0, Hello("9.9", protocol=9))))
     assert isinstance(bodies[0], Hello)
-    assert isinstance(bodies[1], BadRequest) and "protocol 2 (9.9)" in str(bodies[1])
+    assert isinstance(bodies[1], BadRequest) and "protocol 9 (9.9)" in str(bodies[1])
 
 
 async def test_a_link_that_says_nothing_is_ended(runner: FakeRunner):
@@ -237,17 +259,20 @@ async def test_a_session_that_does_not_read_loses_its_seat_and_nobody_else_does(
     ):
         deaf = channel.stream_stream("/shoal.v1.Peer/Link")(timeout=60)
         request = opening(span=Span(2, 8), sampling=None)
-        await deaf.write(frame(Entry(b"", 0, HELLO), Entry(A, 0, request), Entry(B, 0, request)))
+        await deaf.write(
+            frame(Entry(b"", 0, HELLO), Entry(A, 0, request), Entry(B, 0, request), Entry(A, 0, Path(0, None, 0)))
+        )
         step = frame(Entry(A, 0, hidden(0, 0, 16, cols=wide)))  # 1 MiB in, 1 MiB out, every time it is repeated
         async with asyncio.timeout(30):
             while host.desk.seats.get(A) is not None or not len(host.desk.seats):
                 await deaf.write(step)
         assert [seat.session for seat in host.desk.seats] == [B]
-        other = (await host.link()).conversation(C)
+        other = Talk(await host.link(), C)
         other.send(0, request)
-        await other.receive(SOON)
+        await other.receive()
+        other.send(0, Path(0, None, 0))
         other.send(0, hidden(0, 0, 1, cols=wide))
-        assert isinstance((await other.receive(SOON)).body, Chunk)
+        assert isinstance(await other.outcome(), Chunk)
 
 
 async def test_a_client_that_never_reads_and_then_cancels_is_no_error(
@@ -264,7 +289,9 @@ async def test_a_client_that_never_reads_and_then_cancels_is_no_error(
         ):
             deaf = channel.stream_stream("/shoal.v1.Peer/Link")(timeout=60)
             request = opening(span=Span(2, 8), sampling=None)
-            await deaf.write(frame(Entry(b"", 0, HELLO), Entry(A, 0, request), Entry(B, 0, request)))
+            await deaf.write(
+                frame(Entry(b"", 0, HELLO), Entry(A, 0, request), Entry(B, 0, request), Entry(A, 0, Path(0, None, 0)))
+            )
             step = frame(Entry(A, 0, hidden(0, 0, 16, cols=wide)))
             async with asyncio.timeout(30):
                 while host.desk.seats.get(A) is not None or not len(host.desk.seats):
@@ -274,55 +301,3 @@ async def test_a_client_that_never_reads_and_then_cancels_is_no_error(
     finally:  # the server has stopped: what gRPC had to say about the call, if it was sending, is said
         calls.removeFilter(quiet)
     assert [record for record in caplog.records if record.levelno > logging.INFO] == []
-
-
-async def test_info_is_fresh_from_the_books(host: Host):
-    before = await host.connection.info()
-    conversation = (await host.link()).conversation(A)
-    conversation.send(0, opening(max_tokens=9))
-    await conversation.receive(SOON)
-    after = await host.connection.info()
-    assert (before.peer.kv_tokens_free, before.peer.sessions) == (256, 0)
-    assert (after.peer.kv_tokens_free, after.peer.sessions) == (256 - 12, 1)
-    assert after.assets == (AssetRef("tokenizer.json", ASSET.sha256, 600_000),)
-
-
-async def test_an_asset_comes_whole_by_its_digest_and_an_unknown_one_not_at_all(host: Host):
-    ref = AssetRef("tokenizer.json", ASSET.sha256, len(ASSET.data))
-    assert await host.connection.asset(ref) == ASSET.data
-    with pytest.raises(NoSeat, match="no asset"):
-        await host.connection.asset(AssetRef("x", "0" * 64, 5))
-
-
-async def test_garbage_towards_a_unary_call_is_that_calls_affair(host: Host):
-    async with grpc.aio.insecure_channel(host.address) as channel:
-        for method in ("Asset", "NoSuchThing"):
-            with pytest.raises(grpc.aio.AioRpcError):
-                await channel.unary_unary(f"/shoal.v1.Peer/{method}")(b"\xff" * 30, timeout=SOON)
-        assert await channel.unary_unary("/shoal.v1.Peer/Info")(b"\xff" * 30, timeout=SOON)
-    assert (await host.connection.info()).peer.peer_id == PEER_ID
-
-
-async def test_health_and_reflection_answer(host: Host):
-    from grpc_health.v1 import health_pb2
-    from grpc_reflection.v1alpha import reflection_pb2
-
-    async with grpc.aio.insecure_channel(host.address) as channel:
-        check = channel.unary_unary(
-            "/grpc.health.v1.Health/Check",
-            health_pb2.HealthCheckRequest.SerializeToString,
-            health_pb2.HealthCheckResponse.FromString,
-        )
-        request = health_pb2.HealthCheckRequest(service="shoal.v1.Peer")
-        assert (await check(request, timeout=SOON)).status == health_pb2.HealthCheckResponse.NOT_SERVING
-        await host.server.set_serving(True)
-        assert (await check(request, timeout=SOON)).status == health_pb2.HealthCheckResponse.SERVING
-        reflect = channel.stream_stream(
-            "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
-            reflection_pb2.ServerReflectionRequest.SerializeToString,
-            reflection_pb2.ServerReflectionResponse.FromString,
-        )
-        asked = [reflection_pb2.ServerReflectionRequest(list_services="")]
-        answers = [answer async for answer in reflect(iter(asked), timeout=SOON)]
-        names = {service.name for service in answers[0].list_services_response.service}
-        assert {"shoal.v1.Peer", "grpc.health.v1.Health"} <= names

@@ -11,8 +11,9 @@ from structlog.testing import capture_logs
 
 from dht.memory import MemoryDirectory, MemoryStore
 from model.config import read_config
+from peer.around import limits_for, warn_of_namesakes
 from peer.config import PeerConfig
-from peer.serving import Serving, _limits, _warn_of_namesakes
+from peer.serving import Serving
 from proto import frames
 from proto.messages import Chunk, Entry, Hidden, Open, Rejected, Want, WireDType
 from swarm.clock import VirtualClock
@@ -43,7 +44,7 @@ async def test_another_model_of_the_same_name_is_warned_of():
     directory = MemoryDirectory(MemoryStore(clock))
     await directory.publish(a_peer(1, model=a_model(digit="b"), expires_at=clock.wall() + 40))
     with capture_logs() as said:
-        await _warn_of_namesakes(a_model(digit="a"), directory)
+        await warn_of_namesakes(a_model(digit="a"), directory)
     assert [(line["log_level"], line["other"]) for line in said] == [("warning", "b" * 32)]
 
 
@@ -51,13 +52,13 @@ async def test_a_swarm_that_does_not_answer_is_logged_and_stops_nobody():
     directory = MemoryDirectory(MemoryStore(VirtualClock()))
     await directory.close()
     with capture_logs() as said:
-        await _warn_of_namesakes(a_model(), directory)
+        await warn_of_namesakes(a_model(), directory)
     assert [(line["log_level"], line["why"]) for line in said] == [("warning", "this directory is closed")]
 
 
 def test_a_full_chunk_is_taken_and_a_frame_that_no_honest_client_sends_is_not():
     config = read_config(tiny.directory())
-    limits = _limits(config, 64)
+    limits = limits_for(config, 64)
     data = bytes(64 * config.hidden_size * 4)
     chunk = Chunk(0, 0, 64, Want.HIDDEN, hidden=Hidden(WireDType.F32, 64, config.hidden_size, data))
     full = frames.encode([Entry(SESSION, 0, chunk)]).SerializeToString()
@@ -73,5 +74,5 @@ def test_an_open_larger_than_the_model_is_refused_before_it_is_read(beyond: str)
     opening = Open(
         "f" * 32, "c8", Span(0, 4), most + (beyond == "max_tokens"), 1, history=(1,) * (most + (beyond == "history"))
     )
-    (item,) = frames.decode(frames.encode([Entry(SESSION, 0, opening)]).SerializeToString(), _limits(config, 64))
+    (item,) = frames.decode(frames.encode([Entry(SESSION, 0, opening)]).SerializeToString(), limits_for(config, 64))
     assert isinstance(item, Rejected) and beyond in str(item.fault)

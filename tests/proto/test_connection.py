@@ -12,12 +12,12 @@ import pytest
 from proto import frames
 from proto import shoal_pb2 as pb
 from proto.connection import Connection
-from proto.frames import Limits
 from proto.info import decode_info_reply
+from proto.limits import Limits
 from proto.messages import AssetRef, Entry
 from proto.options import CHANNEL_OPTIONS
 from swarm.errors import BadRequest, DeadLink, Fault, Timeout
-from tests.support.echo import HELLO, A, EchoPeer, info, serving, step
+from tests.support.echo import HELLO, A, EchoPeer, Talk, info, serving, step
 
 PATIENCE_S = 20.0
 FILE = bytes(range(256)) * 10
@@ -196,7 +196,7 @@ async def test_a_web_server_at_the_address_is_no_peer():
 async def test_garbage_on_the_port_disturbs_nobody(garbage: bytes):
     async with serving(EchoPeer()) as (address, _):
         connection = Connection(address)
-        talk = (await connection.link(HELLO, Limits(), PATIENCE_S)).conversation(A)
+        talk = Talk(await connection.link(HELLO, Limits(), PATIENCE_S), A)
         host, _, port = address.rpartition(":")
         reader, writer = await asyncio.open_connection(host, int(port))
         writer.write(garbage)
@@ -223,7 +223,7 @@ async def test_garbage_on_the_port_disturbs_nobody(garbage: bytes):
 async def test_a_message_that_is_no_frame_ends_its_own_link_with_a_typed_fault(message: bytes, complaint: str):
     async with serving(EchoPeer()) as (address, _):
         connection = Connection(address)
-        talk = (await connection.link(HELLO, Limits(), PATIENCE_S)).conversation(A)
+        talk = Talk(await connection.link(HELLO, Limits(), PATIENCE_S), A)
         async with grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS) as channel:
             call = channel.stream_stream("/shoal.v1.Peer/Link")()
             await call.write(message)
@@ -264,7 +264,7 @@ async def test_bytes_that_are_no_part_of_an_asset_are_refused():
 async def test_a_message_beyond_the_size_limit_ends_its_own_link_only():
     async with serving(EchoPeer()) as (address, _):
         connection = Connection(address)
-        talk = (await connection.link(HELLO, Limits(), PATIENCE_S)).conversation(A)
+        talk = Talk(await connection.link(HELLO, Limits(), PATIENCE_S), A)
         unbounded = [("grpc.max_send_message_length", -1)]
         async with grpc.aio.insecure_channel(address, options=unbounded) as channel:
             call = channel.stream_stream("/shoal.v1.Peer/Link")()

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from proto import frames
 from proto import shoal_pb2 as pb
-from proto.frames import Limits
+from proto.limits import Limits
 from proto.messages import (
     Advance,
     Body,
@@ -19,12 +19,18 @@ from proto.messages import (
     Close,
     Done,
     Entry,
+    Fork,
     Hello,
     Hidden,
+    Kept,
+    Neighbour,
     Open,
     Opened,
+    Path,
     Rejected,
+    Timing,
     Token,
+    Trouble,
     Want,
     WireDType,
 )
@@ -52,23 +58,36 @@ sampling = st.builds(
 )
 
 
+peer_id = st.text("0123456789abcdef", min_size=32, max_size=32)
+seat_id = st.binary(min_size=16, max_size=16)
+position = st.integers(0, 64)
+digests = st.lists(st.binary(min_size=16, max_size=16), max_size=8).map(tuple)
+seconds = st.integers(0, 2**32 - 1).map(lambda microseconds: microseconds / 1e6)
+timings = st.lists(st.builds(Timing, uint32, seconds, seconds), max_size=4).map(tuple)
+neighbours = st.builds(
+    Neighbour, peer_id, st.sampled_from(["10.0.0.1:4000", "peer.example:1"]), seat_id, st.integers(1, 64)
+)
+
+
 @st.composite
 def chunks(draw: st.DrawFn) -> Chunk:
     count = draw(st.integers(1, 8))
     step, position, want = draw(uint32), draw(st.integers(0, 64 - count)), draw(st.sampled_from(Want))
+    drafts, spent = tuple(draw(st.lists(token_id, max_size=count - 1))), draw(timings)
     if draw(st.booleans()):
         ids = draw(st.lists(token_id, min_size=count, max_size=count))
-        return Chunk(step, position, count, want, token_ids=tuple(ids))
+        return Chunk(step, position, count, want, tuple(ids), drafts=drafts, timings=spent)
     dtype = draw(st.sampled_from(WireDType))
     size = count * 4 * dtype.itemsize
     data = draw(st.binary(min_size=size, max_size=size))
-    return Chunk(step, position, count, want, hidden=Hidden(dtype, count, 4, data))
+    return Chunk(step, position, count, want, None, Hidden(dtype, count, 4, data), drafts, spent)
 
 
-def faults(kind: type[Fault], message: str) -> Fault:
+def fault_of(kind: type[Fault], message: str) -> Fault:
     return kind(message)
 
 
+faults = st.builds(fault_of, st.sampled_from(list(FAULTS.values())), st.text("abcé→", max_size=40))
 bodies: st.SearchStrategy[Body] = st.one_of(
     st.builds(
         Open,
@@ -80,8 +99,26 @@ bodies: st.SearchStrategy[Body] = st.one_of(
         wire=st.sampled_from(WireDType),
         sampling=st.none() | sampling,
         history=st.lists(token_id, max_size=16).map(tuple),
+        embedded=st.booleans(),
+        num_hops=st.integers(1, 4096),
+        stop_token_ids=st.lists(token_id, max_size=5).map(tuple),
+        draft_tokens=st.integers(0, 64),
+        prefix=digests,
+        timing=st.booleans(),
     ),
-    st.builds(Opened, st.integers(0, 64), st.integers(0, 10**7).map(lambda ms: ms / 1000), st.integers(1, 64)),
+    position.flatmap(
+        lambda position: st.builds(
+            Opened,
+            st.just(position),
+            st.integers(0, 10**7).map(lambda ms: ms / 1000),
+            st.integers(1, 64),
+            st.integers(0, position),
+        )
+    ),
+    st.builds(Path, position, st.none() | neighbours, position, st.none() | neighbours, position, uint32),
+    st.builds(Fork, seat_id, position, position, st.none() | sampling),
+    st.builds(Kept, position, digests),
+    st.builds(Trouble, peer_id, faults),
     chunks(),
     st.builds(
         Token,
@@ -90,22 +127,29 @@ bodies: st.SearchStrategy[Body] = st.one_of(
         token_id,
         st.none() | logprob,
         st.lists(st.tuples(token_id, logprob), max_size=64).map(tuple),
+        timings,
     ),
-    st.builds(Done, uint32),
+    st.builds(Done, uint32, position),
     st.just(Advance()),
     st.just(Close()),
-    st.builds(faults, st.sampled_from(list(FAULTS.values())), st.text("abcé→", max_size=40)),
+    faults,
 )
 session_entries = st.builds(Entry, st.binary(min_size=16, max_size=16), uint32, bodies)
-hellos = st.builds(Hello, st.sampled_from(["0.1.0", "dev"]), st.none() | st.just("ab" * 16), uint32)
+hellos = st.builds(Hello, st.sampled_from(["0.1.0", "dev"]), st.none() | peer_id, uint32, st.none() | peer_id)
 entries = st.lists(session_entries | st.builds(Entry, st.just(b""), st.just(0), hellos), max_size=5)
 
 
 def comparable(item: Entry | Rejected) -> object:
     """Exceptions have no equality, so Faults are compared by what they say."""
     if isinstance(item, Entry) and isinstance(item.body, Fault):
-        return item.session, item.epoch, type(item.body), str(item.body), getattr(item.body, "retry_after_s", None)
+        return item.session, item.epoch, words(item.body)
+    if isinstance(item, Entry) and isinstance(item.body, Trouble):
+        return item.session, item.epoch, item.body.peer_id, words(item.body.fault)
     return item
+
+
+def words(fault: Fault) -> object:
+    return type(fault), str(fault), getattr(fault, "retry_after_s", None)
 
 
 @given(entries)
@@ -141,123 +185,6 @@ def test_damaged_bytes_are_refused_or_decoded_but_never_anything_else(sent: list
         assert not isinstance(item, Entry) or frames.encode([item])  # a value that came in can go out
 
 
-def open_message(**changes: object) -> pb.Open:
-    given: dict[str, object] = {
-        "fingerprint": "f" * 32, "profile": "c8", "span": pb.SpanRange(start=0, end=4), "max_tokens": 32,
-        "prompt_tokens": 4, "wire": 1,
-    }  # fmt: skip
-    return pb.Open(**{**given, **changes})  # type: ignore[arg-type]
-
-
-def chunk_message(**changes: object) -> pb.Chunk:
-    given: dict[str, object] = {"step": 0, "position": 0, "count": 2, "want": 3, "token_ids": [1, 2]}
-    return pb.Chunk(**{**given, **changes})  # type: ignore[arg-type]
-
-
-def hidden_message(**changes: object) -> pb.Chunk:
-    given: dict[str, object] = {"dtype": 1, "rows": 2, "cols": 4, "data": bytes(32)}
-    return chunk_message(token_ids=[], hidden=pb.Tensor(**{**given, **changes}))  # type: ignore[arg-type]
-
-
-def sampling_message(**changes: object) -> pb.Open:
-    given: dict[str, object] = {"top_p": 1.0, "repetition_penalty": 1.0}
-    return open_message(sampling=pb.Sampling(**{**given, **changes}))  # type: ignore[arg-type]
-
-
-NAN, INF = float("nan"), float("inf")
-
-
-@pytest.mark.parametrize(
-    ("fields", "complaint"),
-    [
-        ({}, "no body"),
-        ({"done": pb.Done(), "session": b"short"}, "session id has 5 bytes, expected 16"),
-        ({"done": pb.Done(), "session": bytes(17)}, "session id has 17 bytes, expected 16"),
-        ({"done": pb.Done(), "session": b""}, "done names no session"),
-        ({"hello": pb.Hello(protocol=1, version="1")}, "hello belongs to the link"),
-        ({"hello": pb.Hello(version=""), "session": b""}, "version must be 1..64 printable letters"),
-        ({"hello": pb.Hello(version="\x1b[2J"), "session": b""}, "printable"),
-        ({"hello": pb.Hello(version="1", peer_id="../../x"), "session": b""}, "peer id must be 32 hex digits"),
-        ({"open": open_message(fingerprint="F" * 32)}, "fingerprint must be 32 hex digits"),
-        ({"open": open_message(fingerprint="f" * 33)}, "fingerprint must be 32 hex digits"),
-        ({"open": open_message(profile="")}, "profile must be"),
-        ({"open": open_message(profile="c" * 65)}, "profile must be"),
-        ({"open": open_message(span=pb.SpanRange(start=4, end=4))}, "span 4:4 is empty"),
-        ({"open": open_message(span=pb.SpanRange(start=5, end=4))}, "span 5:4"),
-        ({"open": open_message(span=pb.SpanRange(start=0, end=4097))}, "end of the span is 4097, expected 1..4096"),
-        ({"open": pb.Open(fingerprint="f" * 32, profile="c8", max_tokens=4, wire=1)}, "end of the span is 0"),  # type: ignore[arg-type]
-        ({"open": open_message(max_tokens=0)}, "max_tokens is 0, expected 1..64"),
-        ({"open": open_message(max_tokens=65)}, "max_tokens is 65, expected 1..64"),
-        ({"open": open_message(prompt_tokens=33)}, "prompt_tokens is 33, expected 0..32"),
-        ({"open": open_message(wire=0)}, "unknown dtype 0"),
-        ({"open": open_message(wire=3)}, "unknown dtype 3"),
-        ({"open": open_message(history=[1] * 17)}, "length of history is 17, expected 0..16"),
-        ({"open": open_message(history=[1, 100])}, "token id 100 is outside the vocabulary of 100"),
-        ({"open": sampling_message(temperature=-0.5)}, "open: temperature must lie in"),
-        ({"open": sampling_message(temperature=NAN)}, "temperature"),
-        ({"open": sampling_message(temperature=INF)}, "temperature"),
-        ({"open": sampling_message(top_p=0.0)}, "top_p"),
-        ({"open": sampling_message(top_p=1.5)}, "top_p"),
-        ({"open": sampling_message(min_p=NAN)}, "min_p"),
-        ({"open": sampling_message(top_k=(1 << 20) + 1)}, "top_k"),
-        ({"open": sampling_message(repetition_penalty=0.0)}, "repetition_penalty"),
-        ({"open": sampling_message(presence_penalty=2.5)}, "presence_penalty"),
-        ({"open": sampling_message(frequency_penalty=-INF)}, "frequency_penalty"),
-        ({"open": sampling_message(logprobs=65)}, "logprobs"),
-        ({"opened": pb.Opened(position=65, max_chunk_tokens=1)}, "position is 65, expected 0..64"),
-        ({"opened": pb.Opened(max_chunk_tokens=0)}, "max_chunk_tokens is 0"),
-        ({"opened": pb.Opened(max_chunk_tokens=65)}, "max_chunk_tokens is 65"),
-        ({"opened": pb.Opened(max_chunk_tokens=1, lease_ms=2**32 - 1)}, "lease is 4294967295 ms"),
-        ({"chunk": chunk_message(count=0, token_ids=[])}, "count is 0, expected 1..8"),
-        ({"chunk": chunk_message(count=9, token_ids=[1] * 9)}, "count is 9, expected 1..8"),
-        ({"chunk": chunk_message(position=63)}, "end is 65, expected 1..64"),
-        ({"chunk": chunk_message(position=2**32 - 1)}, "end is 4294967297"),
-        ({"chunk": chunk_message(want=0)}, "unknown want 0"),
-        ({"chunk": chunk_message(want=4)}, "unknown want 4"),
-        ({"chunk": chunk_message(token_ids=[])}, "expected token ids or hidden states, got neither"),
-        ({"chunk": chunk_message(hidden=pb.Tensor())}, "expected token ids or hidden states, got both"),
-        ({"chunk": chunk_message(token_ids=[1])}, "1 token ids came for 2 positions"),
-        ({"chunk": chunk_message(token_ids=[1, 2, 3])}, "3 token ids came for 2 positions"),
-        ({"chunk": chunk_message(token_ids=[1, 100])}, "token id 100 is outside the vocabulary of 100"),
-        ({"chunk": hidden_message(dtype=0)}, "unknown dtype 0"),
-        ({"chunk": hidden_message(rows=3)}, "3 rows of hidden states came for 2 positions"),
-        ({"chunk": hidden_message(cols=5, data=bytes(40))}, "5 wide, expected 4"),
-        ({"chunk": hidden_message(cols=0, data=b"")}, "0 wide"),
-        ({"chunk": hidden_message(data=bytes(31))}, r"hidden states \[2, 4\] F32 came with 31 bytes, expected 32"),
-        ({"chunk": hidden_message(data=bytes(33))}, "33 bytes, expected 32"),
-        ({"chunk": hidden_message(dtype=2)}, "BF16 came with 32 bytes, expected 16"),
-        ({"token": pb.Token(token_id=100)}, "token id 100 is outside"),
-        ({"token": pb.Token(position=65)}, "position is 65"),
-        ({"token": pb.Token(logprob=NAN)}, "logprob is not a finite number"),
-        ({"token": pb.Token(top=[pb.Candidate(logprob=-INF)])}, "logprob is not a finite number"),
-        ({"token": pb.Token(top=[pb.Candidate(token_id=100)])}, "token id 100 is outside"),
-        ({"token": pb.Token(top=[pb.Candidate()] * 65)}, "number of alternatives is 65, expected 0..64"),
-    ],
-)
-def test_an_entry_that_breaks_a_limit_is_rejected_and_its_neighbours_are_not(fields: dict[str, object], complaint: str):
-    bad = pb.Entry(**{"session": A, "epoch": 3, **fields})  # type: ignore[arg-type]
-    good = pb.Entry(session=B, epoch=1, done=pb.Done(step=9))
-    before, rejected, after = frames.decode(pb.Frame(entries=[good, bad, good]), LIMITS)
-    assert before == after == Entry(B, 1, Done(9))
-    assert isinstance(rejected, Rejected) and rejected.epoch == 3
-    assert rejected.session == (A if fields.get("session", A) == A else b"")
-    with pytest.raises(BadRequest, match=complaint):
-        raise rejected.fault
-
-
-def test_the_models_of_the_rejected_messages_are_themselves_accepted():
-    """So that each case above is rejected for the one thing that was changed."""
-    messages: list[dict[str, object]] = [
-        {"open": open_message()},
-        {"open": sampling_message()},
-        {"chunk": chunk_message()},
-        {"chunk": hidden_message()},
-    ]
-    for fields in messages:
-        (item,) = frames.decode(pb.Frame(entries=[pb.Entry(session=A, **fields)]), LIMITS)  # type: ignore[arg-type]
-        assert isinstance(item, Entry)
-
-
 def test_a_frame_with_too_many_entries_is_refused_whole():
     frame = pb.Frame(entries=[pb.Entry(session=A, done=pb.Done())] * 4097)
     with pytest.raises(BadRequest, match="4097 entries, at most 4096"):
@@ -274,12 +201,12 @@ def test_sizes_of_the_model_are_only_checked_where_they_are_known():
 
 
 def test_what_a_later_version_adds_is_ignored_within_an_entry_and_rejected_as_an_entry():
-    later = pb.Entry(session=A, epoch=2).SerializeToString() + b"\x62\x02\x08\x01"  # field 12: Truncate, one day
+    later = pb.Entry(session=A, epoch=2).SerializeToString() + b"\x82\x01\x02\x08\x01"  # field 16
     frame = b"\x0a" + bytes([len(later)]) + later
     (item,) = frames.decode(frame, LIMITS)
     assert isinstance(item, Rejected) and item.session == A and item.epoch == 2
     extended = pb.Entry(session=A, done=pb.Done(step=1)).SerializeToString() + b"\xa2\x06\x01x"  # field 100
-    assert frames.decode(b"\x0a" + bytes([len(extended)]) + extended, LIMITS) == [Entry(A, 0, Done(1))]
+    assert frames.decode(b"\x0a" + bytes([len(extended)]) + extended, LIMITS) == [Entry(A, 0, Done(1, 0))]
 
 
 @pytest.mark.parametrize(
@@ -305,3 +232,11 @@ def test_a_fault_is_always_understood_and_always_one_line(message: pb.Fault, che
 def test_how_long_to_wait_survives_the_way_in_whole_milliseconds(patience_s: float | None, heard: float | None):
     (item,) = frames.decode(frames.encode([Entry(A, 0, Refused("full", patience_s))]), LIMITS)
     assert isinstance(item, Entry) and isinstance(item.body, Refused) and item.body.retry_after_s == heard
+
+
+@pytest.mark.parametrize(("spent_s", "heard_s"), [(0.0, 0.0), (2.4e-6, 2e-6), (-1.0, 0.0), (1e9, (2**32 - 1) / 1e6)])
+def test_durations_travel_in_whole_microseconds_and_never_below_nothing(spent_s: float, heard_s: float):
+    sent = Entry(A, 0, Token(0, 0, 1, timings=(Timing(4, spent_s, spent_s),)))
+    (item,) = frames.decode(frames.encode([sent]), LIMITS)
+    assert isinstance(item, Entry) and isinstance(item.body, Token)
+    assert item.body.timings == (Timing(4, heard_s, heard_s),)

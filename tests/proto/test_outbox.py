@@ -5,18 +5,42 @@ import asyncio
 import pytest
 
 from proto import frames
-from proto.frames import Limits
-from proto.messages import Advance, Body, Chunk, Close, Done, Entry, Hidden, Open, Opened, Token, Want, WireDType
+from proto.limits import Limits
+from proto.messages import (
+    Advance,
+    Body,
+    Chunk,
+    Close,
+    Done,
+    Entry,
+    Fork,
+    Hello,
+    Hidden,
+    Kept,
+    Neighbour,
+    Open,
+    Opened,
+    Path,
+    Timing,
+    Token,
+    Trouble,
+    Want,
+    WireDType,
+)
 from proto.outbox import CONTROL_RESERVE, DECODE_BYTES, MAX_FRAME_ENTRIES, Outbox, entry_bytes
 from swarm.errors import NoSeat, Overflow, Refused
 from swarm.sampling import SamplingParams
 from swarm.span import Span
 
 A, B, C = (bytes([number]) * 16 for number in (1, 2, 3))
+MOST = 2**32 - 1
+TIMINGS = (Timing(MOST, 4000.0, 4000.0),) * 70
+SAMPLING = SamplingParams(0.1, 1 << 20, 0.1, 0.1, 0.1, 0.1, 0.1, 2**64 - 1, 64)
+NEIGHBOUR = Neighbour("f" * 32, "h" * 255 + ":65535", A, MOST)
 
 
 def decode_entry(session: bytes, step: int) -> Entry:
-    return Entry(session, 0, Done(step))
+    return Entry(session, 0, Done(step, 0))
 
 
 def prefill_entry(session: bytes, step: int, size: int = 100_000) -> Entry:
@@ -125,7 +149,13 @@ async def test_bytes_are_bounded_too():
         outbox.put(prefill_entry(A, 2))
 
 
-@pytest.mark.parametrize("body", [NoSeat("gone"), Opened(0, 30.0, 256), Close(), Advance()])
+@pytest.mark.parametrize(
+    "body",
+    [
+        NoSeat("gone"), Opened(0, 30.0, 256), Close(), Advance(), Path(0, None, 0), Fork(B, 0),
+        Trouble("f" * 32, NoSeat("gone")),
+    ],
+)  # fmt: skip
 async def test_a_full_session_can_still_be_told_a_little(body: Body):
     outbox = Outbox(max_entries_per_session=1)
     outbox.put(decode_entry(A, 0))
@@ -208,14 +238,20 @@ async def test_everything_comes_out_once_and_in_order_whatever_the_sizes():
 @pytest.mark.parametrize(
     "body",
     [
-        Done(2**32 - 1),
+        Done(MOST, MOST),
         Refused("é" * 1000, 5.0),
-        Token(2**32 - 1, 2**32 - 1, 2**32 - 1, -1.5, ((2**32 - 1, -1.5),) * 64),
-        Chunk(2**32 - 1, 2**32 - 1, 1000, Want.TOKEN, token_ids=(2**32 - 1,) * 1000),
-        prefill_entry(A, 2**32 - 1).body,
-        Opened(2**32 - 1, 86_400.0, 2**32 - 1),
-        Open("f" * 32, "p" * 64, Span(4000, 4096), 2**32 - 1, 2**32 - 1, WireDType.BF16,
-             SamplingParams(0.1, 1 << 20, 0.1, 0.1, 0.1, 0.1, 0.1, 2**64 - 1, 64), (2**32 - 1,) * 100),
+        Trouble("f" * 32, Refused("é" * 1000, 5.0)),
+        Token(MOST, MOST, MOST, -1.5, ((MOST, -1.5),) * 64, TIMINGS),
+        Chunk(MOST, MOST, 1000, Want.TOKEN, (MOST,) * 1000, drafts=(MOST,) * 64, timings=TIMINGS),
+        prefill_entry(A, MOST).body,
+        Opened(MOST, 86_400.0, MOST, MOST),
+        Path(MOST, NEIGHBOUR, MOST, NEIGHBOUR, MOST, MOST),
+        Fork(B, MOST, MOST, SAMPLING),
+        Kept(MOST, (B,) * 500),
+        Hello("9" * 64, "f" * 32, MOST, "f" * 32),
+        Open("f" * 32, "p" * 64, Span(4000, 4096), MOST, MOST, WireDType.BF16, SAMPLING, (MOST,) * 100,
+             embedded=True, num_hops=MOST, stop_token_ids=(MOST,) * 1024, draft_tokens=MOST, prefix=(B,) * 500,
+             timing=True),
     ],
     ids=lambda body: type(body).__name__,
 )  # fmt: skip

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from peer.scheduler import Work
 from peer.seat import Answer, Seat
-from proto.messages import Chunk, Done, Token, Want
+from proto.messages import Chunk, Token, Want
 from swarm.errors import Fault
 
 
@@ -45,8 +45,7 @@ class FakeRunner:
 
 
 def answer(chunk: Chunk) -> Answer:
+    """As at the end of the model."""
     if chunk.want is Want.TOKEN:
-        return Token(chunk.step, chunk.position + chunk.count, chunk.position + chunk.count)
-    if chunk.want is Want.HIDDEN:
-        return chunk
-    return Done(chunk.step)
+        return (Token(chunk.step, chunk.end, chunk.end),)
+    return chunk if chunk.want is Want.HIDDEN else ()

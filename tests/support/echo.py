@@ -1,4 +1,6 @@
-"""A small real peer on a free port: says Hello, answers every entry as it is told to. And entries to say to it."""
+"""A small real peer on a free port: says Hello, answers every entry as it is told to. Entries to say to it, and an ear
+to hear its answers.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +12,10 @@ import grpc.aio
 
 from proto import frames
 from proto import shoal_pb2 as pb
-from proto.frames import Limits
 from proto.info import encode_info_reply
-from proto.messages import AssetRef, Chunk, Entry, Hello, Info, Open, Opened, Want
+from proto.limits import Limits
+from proto.link import Link
+from proto.messages import AssetRef, Body, Chunk, Done, Entry, Hello, Info, Kept, Open, Opened, Want
 from proto.options import SERVER_OPTIONS
 from proto.outbox import Outbox
 from proto.rpc import PeerService, add_peer_service
@@ -51,6 +54,47 @@ def echo(entry: Entry) -> Iterable[Entry]:
     if isinstance(entry.body, Open):
         return [Entry(entry.session, entry.epoch, Opened(0, 30.0, 256))]
     return [entry]
+
+
+class Talk:
+    """One Session on a Link: its ear, with what it heard in order."""
+
+    def __init__(self, link: Link, session: bytes):
+        self._link, self._session = link, session
+        self._heard: asyncio.Queue[Entry | Fault] = asyncio.Queue()
+        link.attach(session, self)
+
+    def hear(self, entry: Entry) -> None:
+        self._heard.put_nowait(entry)
+
+    def fail(self, fault: Fault) -> None:
+        self._heard.put_nowait(fault)
+
+    def send(self, epoch: int, body: Body) -> None:
+        self._link.send(Entry(self._session, epoch, body))
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._link.detach(self._session)
+
+    async def receive(self, timeout_s: float = 20.0) -> Entry:
+        """What was heard next; a Fault is raised, whether it is the Session's or the Link's."""
+        async with asyncio.timeout(timeout_s):
+            heard = await self._heard.get()
+        if isinstance(heard, Fault):
+            raise heard
+        if isinstance(heard.body, Fault):
+            raise heard.body
+        return heard
+
+    async def next_body(self) -> Body:
+        return (await self.receive()).body
+
+    async def outcome(self) -> Body:
+        """The next that is more than word of what is computed."""
+        while isinstance(body := await self.next_body(), Done | Kept):
+            pass
+        return body
 
 
 class EchoPeer:

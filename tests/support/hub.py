@@ -44,6 +44,7 @@ class Hub:
         self.garbage: bytes | None = None  # what the API answers instead
         self.trouble = Trouble()
         self.served: Counter[str] = Counter()  # bytes of bodies, by file name
+        self.ranges: list[tuple[str, int, int]] = []  # of weights: file, first byte, the byte after the last
         self.requests: list[str] = []
         self.storage_tokens: list[str | None] = []  # Authorization headers that storage saw
         hub = self
@@ -220,6 +221,8 @@ class _Handler(BaseHTTPRequestHandler):
             data = data[: trouble.break_after]
             self.close_connection = True
         self.owner.served[path.name] += len(data)
+        if weights:
+            self.owner.ranges.append((path.name, start, start + len(data)))
         try:
             self.wfile.write(data)
         except OSError:

@@ -6,7 +6,7 @@ from typing import Any
 
 from peer.seat import Seat
 from peer.seats import Terms
-from proto.messages import Chunk, Hidden, Open, Want, WireDType
+from proto.messages import Chunk, Hidden, Neighbour, Open, Want, WireDType
 from swarm.peerinfo import ModelRef
 from swarm.sampling import SamplingParams
 from swarm.span import Span
@@ -31,11 +31,22 @@ def opening(**changes: Any) -> Open:
 
 
 def seat(epoch: int = 0, request: Open | None = None, pages: tuple[int, ...] = tuple(range(8))) -> Seat:
-    return Seat(bytes(16), epoch, "link", request or opening(), pages, max_chunk_tokens=16, lease_s=60.0, now=0.0)
+    request = request or opening()
+    return Seat(
+        bytes(16), epoch, "link", request, pages,
+        max_chunk_tokens=16, lease_s=60.0, now=0.0, at_end=request.span.end == MODEL.num_blocks,
+    )  # fmt: skip
 
 
-def tokens(step: int, position: int, count: int = 1, want: Want = Want.TOKEN, first_id: int = 5) -> Chunk:
-    return Chunk(step, position, count, want, token_ids=tuple(range(first_id, first_id + count)))
+def neighbour(seat: bytes = b"n" * 16, peer_id: str = "e" * 32, max_chunk_tokens: int = 16) -> Neighbour:
+    return Neighbour(peer_id, "10.0.0.9:4000", seat, max_chunk_tokens)
+
+
+def tokens(
+    step: int, position: int, count: int = 1, want: Want = Want.TOKEN, first_id: int = 5, *, drafts: int = 0
+) -> Chunk:
+    ids = tuple(range(first_id, first_id + count))
+    return Chunk(step, position, count, want, token_ids=ids, drafts=ids[count - drafts :])
 
 
 def hidden(

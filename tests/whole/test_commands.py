@@ -15,7 +15,7 @@ from .conftest import COMMON, PROMPT
 
 FIELDS = [
     "text", "token_ids", "logprobs", "finish_reason", "prompt_tokens", "completion_tokens", "ttft_s", "tokens_per_s",
-    "route", "failovers",
+    "route", "failovers", "cached_tokens", "accepted_tokens", "shape",
 ]  # fmt: skip
 
 

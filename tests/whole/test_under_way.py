@@ -52,7 +52,7 @@ def test_a_peer_lost_with_work_in_its_engine_changes_no_token(
     peer = three.peers[victim]
 
     async def scenario() -> list[Result]:
-        config = ClientConfig(prefer=three.ids("0:12", "12:24"), step_timeout_s=2.0)
+        config = ClientConfig(prefer=three.ids("0:12", "12:24"))
         async with Client(swarm=three.swarm.join, config=config) as client:
             await client.generate_async(PROMPT, max_new_tokens=1)  # joined, and linked to both
             answers = asyncio.gather(

@@ -19,3 +19,13 @@ def test_a_worker_that_falls_leaves_its_last_words():
             worker.ask("fall", words="out of memory")
         with pytest.raises(WorkerFailed, match="has ended"):
             worker.ask("say", words="hello")
+
+
+def test_a_worker_that_is_killed_fails_whoever_asks_and_one_that_may_leave_ends_well():
+    with Worker(PARROT) as worker:
+        worker.kill()
+        with pytest.raises(WorkerFailed, match="has ended"):
+            worker.ask("say", words="hello")
+    with Worker(PARROT) as worker:
+        assert worker.ask("say", words="hello") == "hello"
+        assert worker.leave() == 0

@@ -1,0 +1,56 @@
+"""What the kernel and a peer's own HTTP page say of a process. Linux; touches nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+HTTP_TIMEOUT_S = 5.0
+
+
+def resident_bytes(pid: int) -> int:
+    return _status(pid, "VmRSS")
+
+
+def peak_bytes(pid: int) -> int:
+    """The most that was ever resident."""
+    return _status(pid, "VmHWM")
+
+
+def file_handles(pid: int) -> int:
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def health(address: str) -> dict[str, Any]:
+    """The JSON of a peer's ``--http`` page. Raises OSError while nobody answers."""
+    with urllib.request.urlopen(f"http://{address}/healthz", timeout=HTTP_TIMEOUT_S) as answer:
+        return json.load(answer)
+
+
+def pages_used(address: str) -> int | None:
+    """Pages that Seats hold, from ``/metrics``; None where the peer has no such page."""
+    try:
+        with urllib.request.urlopen(f"http://{address}/metrics", timeout=HTTP_TIMEOUT_S) as answer:
+            return read_gauge(answer.read().decode(), "shoal_peer_pages", 'state="used"')
+    except urllib.error.HTTPError:
+        return None
+
+
+def read_gauge(text: str, name: str, label: str) -> int | None:
+    """One value of what Prometheus reads."""
+    for line in text.splitlines():
+        if line.startswith(f"{name}{{{label}}} "):
+            return int(float(line.split()[-1]))
+    return None
+
+
+def _status(pid: int, key: str) -> int:
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        name, _, value = line.partition(":")
+        if name == key:
+            return int(value.split()[0]) << 10
+    raise ProcessLookupError(f"process {pid} has ended: the kernel tells no {key} of it")

@@ -1,0 +1,64 @@
+"""Desk: all that a request may need, in one place, built once: config, models, limits, the gate, metrics, the clock."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import cast
+
+from starlette.requests import Request
+
+from client.deadline import in_time
+from gateway.config import GatewayConfig
+from gateway.errors import ApiError
+from gateway.gate import Gate
+from gateway.generation import Generation
+from gateway.keys import Key, Keyring
+from gateway.limits import Allowance
+from gateway.metrics import Metrics
+from gateway.models import Models
+from swarm.clock import Clock
+
+ABORTED_S = 5.0  # for what was aborted to say so to its readers
+
+
+class Desk:
+    """``draining`` is set once and for ever: new requests are then refused by ``gateway.porch``."""
+
+    def __init__(self, config: GatewayConfig, models: Models, keyring: Keyring, version: str, clock: Clock):
+        self.config, self.models, self.keyring, self.version, self.clock = config, models, keyring, version, clock
+        self.gate = Gate(config.max_running, config.max_queue, config.queue_timeout_s, clock)
+        self.metrics = Metrics(version, models.named)
+        self.metrics.watch(lambda: self.gate.waiting, lambda: self.gate.running)
+        self.draining = False
+        self._allowance = Allowance(clock)
+        self._generations: set[Generation] = set()
+
+    def admit(self, request: Request) -> AbstractContextManager[None]:
+        """What the caller's limits say to one more request. Raises ApiError 429 when entered."""
+        key = cast(Key | None, request.state.key)
+        if key is not None:
+            return self._allowance.admit(f"key {key.name}", key.limits)
+        host = request.client.host if request.client is not None else "unknown"
+        return self._allowance.admit(f"host {host}", self.config.limits)
+
+    @contextmanager
+    def running(self, generation: Generation) -> Iterator[None]:
+        """While it lasts, ``drain`` knows of it."""
+        self._generations.add(generation)
+        try:
+            yield
+        finally:
+            self._generations.discard(generation)
+
+    async def drain(self) -> bool:
+        """No new requests; those that run finish, up to ``drain_s``, and are then given up. Whether all finished."""
+        self.draining = True
+        if await in_time(self.clock, self.gate.empty(), self.config.drain_s):
+            return True
+        for generation in list(self._generations):
+            generation.abort(ApiError(503, "the gateway is shutting down", code="draining", retry_after_s=1.0))
+        await asyncio.sleep(0)
+        await in_time(self.clock, self.gate.empty(), ABORTED_S)
+        return False
