@@ -35,14 +35,12 @@ from rich.table import Table
 
 from benchmarks.kit.checkpoint import cache_directory, random_checkpoint
 from benchmarks.kit.driving import (  # fmt: skip
-    COMMON,
     SAMPLE,
     Run,
     arguments,
     generate,
-    num_blocks,
+    pair_and_single,
     random_prompt,
-    spans,
     together,
     vocabulary,
 )
@@ -56,7 +54,6 @@ from peer.local import LocalSwarm
 
 TIMES_ONE = {4: 3.2, 8: 5.0, 16: 8.0}  # bars, by Sessions
 ANCHORS = {1: {"Petals": 4.1, "llama.cpp RPC": 17.3}, 4: {"Petals": 6.9, "llama.cpp RPC": 27.4, "llama.cpp": 54.3}}
-FIRST_START_S = 600.0  # a peer may have to quantise first
 DECODING = 4  # Sessions, when the long prompt comes
 
 
@@ -176,10 +173,7 @@ async def contest(plan: Plan, model: Path, pair: LocalSwarm, alone: LocalSwarm, 
 
 
 def measure(plan: Plan, model: Path, cache: Path, config: Any) -> dict[str, Any]:
-    common = (*COMMON, "--model", str(model), "--cache", str(cache), "--kv-tokens", str(plan.kv_tokens))
-    with LocalSwarm(*common, timeout_s=FIRST_START_S) as pair, LocalSwarm(*common, timeout_s=FIRST_START_S) as alone:
-        pair.start(spans(num_blocks(model), 2))
-        alone.start(spans(num_blocks(model), 1))
+    with pair_and_single(model, cache, plan.kv_tokens) as (pair, alone):
         return asyncio.run(contest(plan, model, pair, alone, config))
 
 

@@ -26,14 +26,12 @@ from rich.table import Table
 
 from benchmarks.kit.checkpoint import cache_directory, random_checkpoint
 from benchmarks.kit.driving import (
-    COMMON,
     SAMPLE,
     Run,
     arguments,
     generate,
-    num_blocks,
+    pair_and_single,
     random_prompt,
-    spans,
     vocabulary,
 )
 from benchmarks.kit.figures import pipeline_gain
@@ -43,7 +41,6 @@ from client import AsyncClient, ClientConfig
 from peer.local import LocalSwarm
 
 PROMPT, QUESTION = 1000, 16  # tokens
-FIRST_START_S = 600.0
 KV_TOKENS = 8192  # for what is kept of earlier prompts, too
 
 
@@ -90,7 +87,7 @@ async def contest(plan: Plan, model: Path, pair: LocalSwarm, alone: LocalSwarm, 
     async with AsyncClient(pair.join, config=config) as two, AsyncClient(alone.join, config=config) as one:
         piped = await pipeline(two, one, plan, vocab)
         kept = await prefix(two, plan, vocab)
-    cached = [getattr(run.result, "cached_tokens", 0) or 0 for run in kept["again"]]
+    cached = [run.result.cached_tokens for run in kept["again"] if run.result is not None]
     return {
         "pipeline_times": round(gain(piped["one"], piped["two"]), 4),
         "again_of_first": round(1 / gain(kept["first"], kept["again"]), 4),
@@ -103,10 +100,7 @@ async def contest(plan: Plan, model: Path, pair: LocalSwarm, alone: LocalSwarm, 
 
 
 def measure(plan: Plan, model: Path, cache: Path, config: Any) -> dict[str, Any]:
-    common = (*COMMON, "--model", str(model), "--cache", str(cache), "--kv-tokens", str(KV_TOKENS))
-    with LocalSwarm(*common, timeout_s=FIRST_START_S) as pair, LocalSwarm(*common, timeout_s=FIRST_START_S) as alone:
-        pair.start(spans(num_blocks(model), 2))
-        alone.start(spans(num_blocks(model), 1))
+    with pair_and_single(model, cache, KV_TOKENS) as (pair, alone):
         return asyncio.run(contest(plan, model, pair, alone, config))
 
 

@@ -116,11 +116,7 @@ async def left_over(pages: Sequence[str]) -> dict[str, int]:
     while True:
         states = [await asyncio.to_thread(health, address) for address in pages]
         used = [await asyncio.to_thread(pages_used, address) for address in pages]
-        in_use = [
-            state["kv_tokens"] - state["kv_tokens_free"] if each is None else each
-            for state, each in zip(states, used, strict=True)
-        ]
-        found = {"seats_left": sum(state["sessions"] for state in states), "pages_left": sum(in_use)}
+        found = {"seats_left": sum(state["sessions"] for state in states), "pages_left": sum(used)}
         if not any(found.values()) or time.monotonic() > deadline:
             return found
         await asyncio.sleep(LOOK_EVERY_S)

@@ -1,8 +1,9 @@
 """How fast does a swarm on this machine generate, and how long does the loss of a peer stall it?
 
 The sample model (24 Blocks, hidden 128) through one peer and through three, one thread each, all on loopback;
-transformers in one process with one thread is the yardstick. The physics: a step passes every Block once, so with star
-routing a token costs the same arithmetic however many peers share it, plus one round trip a Hop. Medians of three.
+transformers in one process with one thread is the yardstick. The physics: a step passes every Block once, so a token
+costs the same arithmetic however many peers share it, plus, in the ring that a client takes by itself, one way a Hop.
+Medians of three. ``failover`` has the stalls of every shape, Hop and signal.
 
     python -m benchmarks.swarm
 """
@@ -13,20 +14,18 @@ import json
 import statistics
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.kit.driving import COMMON, SAMPLE
 from client import Client
 from peer.local import LocalSwarm
 
 PROMPT = "def parse_args(self, args=None):\n"
 TOKENS, RUNS = 64, 3
-SAMPLE = Path(__file__).resolve().parent.parent / "model" / "sample"
-COMMON = ("--threads", "1", "--log-level", "warning")
 
 
 def median(measure: Callable[[], dict[str, float]]) -> dict[str, float]:

@@ -170,6 +170,8 @@ class AsyncClient:
         wish = read_options(options, eos_token_ids=served.eos_token_ids, defaults=served.defaults)
         prompt = await encode(served)
         new = served.room(prompt, wish, watcher.view, self.config.max_new_tokens)
+        if wish.beams is not None and self.config.shape == "ring":
+            raise UsageError("beam search chooses tokens here, which a ring does without; leave out the shape")
         beams = None if wish.beams is None else BeamSearch(wish.beams, new, wish.stop_token_ids)
         sampling = wish.sampling
         if beams is not None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from client.client import Client
 from client.once import callable_module, chat
 from client.sampling import Options, read_options
-from client.terminal import Progress, add_sampling_options, add_swarm_options, command, config_of, options_of
+from client.terminal import Parser, Progress, add_sampling_options, add_swarm_options, command, config_of, options_of
 from swarm.errors import ShoalError, UsageError
 
 HELP = "/reset begins anew, /quit (or Ctrl-D) leaves, Ctrl-C ends an answer; anything else is said to the model"
@@ -19,7 +19,7 @@ HELP = "/reset begins anew, /quit (or Ctrl-D) leaves, Ctrl-C ends an answer; any
 
 def main(argv: Sequence[str] | None = None, client_type: type[Client] = Client) -> int:
     """Returns the exit status, as ``client.generate`` does."""
-    parser = argparse.ArgumentParser("client.chat", description="Talk to the model of a swarm.", epilog=HELP)
+    parser = Parser("client.chat", description="Talk to the model of a swarm.", epilog=HELP)
     parser.add_argument("--system", metavar="TEXT", help="what the model is told before the conversation")
     add_swarm_options(parser)
     add_sampling_options(parser)

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from swarm.errors import UsageError
 
 MAX_CHOICES = 128
-SEED_BITS = 53  # what every JSON reader can hold; the request's own may have more
+SEED_BITS = 53  # of a seed that is drawn here: what every JSON reader can hold; the caller's own may have more
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from proto.limits import MAX_DRAFTS
+from proto.limits import LEAST_CHUNK_TOKENS, MAX_DRAFTS
 from proto.messages import WireDType
 from swarm.errors import UsageError
 
@@ -78,6 +78,8 @@ class ClientConfig:
             raise UsageError("a draft model guesses draft_tokens at a step; say how many, for example 8")
         if not 0 <= self.draft_tokens <= MAX_DRAFTS:
             raise UsageError(f"draft_tokens must lie in 0..{MAX_DRAFTS}, not {self.draft_tokens}")
+        if self.prefill_chunk < LEAST_CHUNK_TOKENS:
+            raise UsageError(f"prefill_chunk must be at least {LEAST_CHUNK_TOKENS}, not {self.prefill_chunk}")
         for peer_id in self.prefer:
             if not re.fullmatch("[0-9a-f]{8,32}", peer_id):
                 raise UsageError(f"a peer id has 32 hex digits, of which the first 8 will do, not {peer_id!r:.60}")

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from client.config import default_assets_dir
+from client.ends import default_ends_dir
 from swarm.draft import Drafter
 
 if TYPE_CHECKING:
@@ -67,8 +67,7 @@ class LocalDrafts:
         """
         from model.drafting import DraftModel
 
-        cache = cache_dir or default_assets_dir().parent / "spans"
-        return cls(DraftModel.load(checkpoint, vocab_size, cache_dir=cache, threads=threads))
+        return cls(DraftModel.load(checkpoint, vocab_size, cache_dir=cache_dir or default_ends_dir(), threads=threads))
 
     def take(self, history: Sequence[int], max_tokens: int) -> Drafter:
         """A Drafter for one Session, to be given back. Computes ``history``, which takes as long as a prompt does:

@@ -16,7 +16,7 @@ from proto.outflow import WINDOW
 
 
 class Drafting(Protocol):
-    """The part of ``swarm.draft.Drafter`` that is used; a draft model has it too."""
+    """The part of ``swarm.draft.Drafter`` that is used, wherever its guesses come from."""
 
     def append(self, token_ids: Sequence[int]) -> None: ...
 

@@ -13,13 +13,13 @@ from client.client import Client
 from client.once import callable_module, generate
 from client.result import Result
 from client.sampling import Options, read_options
-from client.terminal import Progress, add_sampling_options, add_swarm_options, command, config_of, options_of
+from client.terminal import Parser, Progress, add_sampling_options, add_swarm_options, command, config_of, options_of
 from swarm.errors import ShoalError, UsageError
 
 
 def main(argv: Sequence[str] | None = None, client_type: type[Client] = Client) -> int:
     """Returns the exit status: 0, 2 bad usage, 3 bad model, 4 the swarm cannot, 5 a peer's fault, 130 interrupted."""
-    parser = argparse.ArgumentParser("client.generate", description="Generate text through a swarm.")
+    parser = Parser("client.generate", description="Generate text through a swarm.")
     parser.add_argument("--prompt", required=True, help='the text to continue; "-" reads it from stdin')
     add_swarm_options(parser)
     add_sampling_options(parser)

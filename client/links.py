@@ -23,7 +23,7 @@ from swarm.errors import DeadLink, Fault, WrongModel
 from swarm.peerinfo import PeerInfo
 from swarm.version import software_version
 
-APART_S = 60.0  # before two peers are given another chance to reach each other
+APART_S = 30.0  # before two peers are given another chance to reach each other
 
 Key = tuple[str, int, str]  # peer_id, instance, address: a restarted peer is another one
 

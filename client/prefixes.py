@@ -39,6 +39,29 @@ class Chain:
         return self._digests[:pages]
 
 
+class Naming:
+    """Of one Session: names come as peers have Pages full, which may be before their tokens have come."""
+
+    def __init__(self, prefixes: Prefixes):
+        self._prefixes, self._chain = prefixes, Chain(prefixes.page_tokens)
+        self._waiting: dict[tuple[str, int], bytes] = {}  # (place, Page) → name
+
+    def note(self, place: str, first: int, names: Sequence[bytes]) -> None:
+        """At ``place``, Pages from ``first`` on are called ``names``."""
+        self._waiting.update({(place, page): name for page, name in enumerate(names, first)})
+
+    def learn(self, tokens: Sequence[int]) -> None:
+        """The Session's tokens are these so far; what they fill is known from now on."""
+        pages = len(tokens) // self._prefixes.page_tokens
+        chains = self._chain.upto(tokens, pages)
+        for place, page in [key for key in self._waiting if key[1] < pages]:
+            self._prefixes.learn(place, chains[page], self._waiting.pop((place, page)))
+
+    def known(self, place: str, tokens: Sequence[int]) -> tuple[bytes, ...]:
+        """What the first Pages of these are called at ``place``."""
+        return self._prefixes.known(place, self._chain.upto(tokens, len(tokens) // self._prefixes.page_tokens))
+
+
 class Prefixes:
     """Of all Sessions of a client. The longest unused names are forgotten."""
 

@@ -13,13 +13,12 @@ from dataclasses import dataclass, field
 from typing import Any, TypedDict, cast
 
 from client.beams import BeamParams, EarlyStopping
-from client.choices import Choices
+from client.choices import SEED_BITS, Choices
 from swarm.errors import UsageError
 from swarm.sampling import SamplingParams
 
 MAX_STOPS = 64
 MAX_STOP_LETTERS = 4096
-SEED_BITS = 53  # what every JSON reader can hold
 
 
 class Options(TypedDict, total=False):
@@ -99,6 +98,9 @@ def read_options(
 def _beams(options: Options, choices: Choices, sampling: SamplingParams) -> BeamParams | None:
     num_beams, early = options.get("num_beams"), options.get("early_stopping")
     if num_beams is None or _integer("num_beams", num_beams) == 1:
+        alone = next((name for name in ("length_penalty", "early_stopping") if options.get(name) is not None), None)
+        if alone is not None:
+            raise UsageError(f"{alone} is for beam search; give num_beams too")
         return None
     if not sampling.greedy or options.get("best_of") is not None or sampling.needs_history:
         raise UsageError("num_beams goes with neither a temperature, nor penalties, nor best_of; leave those out")

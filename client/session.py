@@ -28,7 +28,7 @@ from client.journal import Budget, Journal
 from client.lane import Lane, Lines, Shape
 from client.mailbox import Mailbox
 from client.pathfinder import Pathfinder, Scout
-from client.prefixes import Chain, Prefixes, place_of
+from client.prefixes import Naming, Prefixes, place_of
 from client.request import Ends, Request, check_sendable
 from client.vigil import Vigil
 from proto.messages import (
@@ -66,7 +66,7 @@ class Session:
         self._clock, self._random_bytes = clock or SystemClock(), random_bytes
         self._budget, self._prefixes, self._ends = budget, Prefixes() if prefixes is None else prefixes, ends
         self._journal = Journal(request.prompt, budget)
-        self._chain = Chain(self._prefixes.page_tokens)
+        self._naming = Naming(self._prefixes)
         name = random_bytes(NAME_BYTES)
         self._paths = Pathfinder(scout, request.profile, request.kv_tokens, config, self._clock, name[0] / 256)
         shape = Shape(request.hidden_size, request.vocab_size, config.wire)
@@ -152,6 +152,7 @@ class Session:
     def close(self) -> None:
         """Give every Seat back and the Journal's bytes. Never waits; twice is once."""
         self._crew.close()
+        self._naming.learn(self._journal.token_ids)
         self._journal.close()
 
     async def _listen(self) -> None:
@@ -159,7 +160,7 @@ class Session:
         if not self._whole:
             return
         try:
-            lane, item = await self._mailbox.get(self._vigil.patience_s)
+            lane, item = await self._mailbox.get(self._vigil.suspect_after_s)
         except Timeout:
             await self._look_around()
             return
@@ -224,10 +225,8 @@ class Session:
         hops = self._crew.hops[: index + 1]
         if hops != self._first[: index + 1]:
             return  # what it keeps came partly from a Hop that is gone
-        place = place_of(hops[-1], hops[:-1], self._config.wire)
-        chains = self._chain.upto(self._journal.token_ids, first + len(names))
-        for chain, name in zip(chains[first:], names, strict=False):
-            self._prefixes.learn(place, chain, name)
+        self._naming.note(place_of(hops[-1], hops[:-1], self._config.wire), first, names)
+        self._naming.learn(self._journal.token_ids)
 
     async def _send_tokens(self) -> None:
         if not self._whole:
@@ -345,5 +344,5 @@ class Session:
         drafts = self._config.draft_tokens if draws and self._ring else 0
         opening = self._request.opening(hop, len(route), self._config.wire, self._journal.token_ids, draws, drafts)
         place = place_of(hop, route[: route.index(hop)], self._config.wire)
-        chains = self._chain.upto(self._journal.token_ids, len(self._journal) // self._prefixes.page_tokens)
-        return replace(opening, embedded=self._ends is not None, prefix=self._prefixes.known(place, chains))
+        prefix = self._naming.known(place, self._journal.token_ids)
+        return replace(opening, embedded=self._ends is not None, prefix=prefix)

@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, NoReturn, TextIO
 
 from client.config import SHAPES, ClientConfig
 from client.result import Piece, Result
@@ -20,6 +20,15 @@ from proto.messages import WireDType
 from swarm.errors import ShoalError
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+DRAFTS_OF_A_MODEL = 8  # where --draft-model comes without --draft-tokens
+
+
+class Parser(argparse.ArgumentParser):
+    """Mistakes in one line, like all others, instead of the whole usage."""
+
+    def error(self, message: str) -> NoReturn:
+        print(f"shoal: {message}; --help lists what there is", file=sys.stderr)
+        raise SystemExit(2)
 
 
 def add_swarm_options(parser: argparse.ArgumentParser) -> None:
@@ -46,7 +55,10 @@ def add_swarm_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--shape", choices=SHAPES, help="of the data path (default: a ring, or the best that the peers' network allows)"
     )
-    group.add_argument("--draft-tokens", type=int, metavar="N", help="guess up to N tokens ahead at a step (default 0)")
+    group.add_argument(
+        "--draft-tokens", type=int, metavar="N",
+        help=f"guess up to N tokens ahead at a step (default 0; {DRAFTS_OF_A_MODEL} with --draft-model)",
+    )  # fmt: skip
     group.add_argument(
         "--draft-model", type=Path, metavar="DIR", help="a small model of the same vocabulary that guesses, locally"
     )
@@ -83,12 +95,15 @@ def add_sampling_options(parser: argparse.ArgumentParser) -> None:
 
 def config_of(arguments: argparse.Namespace) -> ClientConfig:
     """Raises UsageError."""
+    draft_tokens = arguments.draft_tokens
+    if arguments.draft_model and draft_tokens is None:
+        draft_tokens = DRAFTS_OF_A_MODEL
     given: dict[str, Any] = {
         "profile": arguments.profile,
         "wire": None if arguments.wire is None else WireDType[arguments.wire.upper()],
         "prefer": None if arguments.prefer is None else tuple(arguments.prefer),
         "shape": arguments.shape,
-        "draft_tokens": 8 if arguments.draft_model and arguments.draft_tokens is None else arguments.draft_tokens,
+        "draft_tokens": draft_tokens,
         "draft_model": arguments.draft_model,
         "ends": arguments.ends,
         "checkpoint": arguments.checkpoint,

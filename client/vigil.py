@@ -18,7 +18,7 @@ LONGEST_BUSY_S = 1800.0  # whatever it claims
 
 
 class Vigil:
-    """``heard`` at every sign of life, ``look`` after ``patience_s`` of silence."""
+    """``heard`` at every sign of life, ``look`` after ``suspect_after_s`` of silence."""
 
     def __init__(self, lines: Lines, config: ClientConfig, clock: Clock):
         self._lines, self._config, self._clock = lines, config, clock
@@ -26,7 +26,7 @@ class Vigil:
         self._allowed_s = config.busy_timeout_s
 
     @property
-    def patience_s(self) -> float:
+    def suspect_after_s(self) -> float:
         return self._config.suspect_after_s
 
     @property

@@ -7,8 +7,7 @@ back when the response is over or cannot be; while it waits, a client that goes 
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -34,7 +33,7 @@ GONE = 499  # nginx's number for a client that did not wait
 
 
 @contextmanager
-def told():
+def told() -> Generator[None]:
     """Our errors become the API's."""
     try:
         yield
@@ -137,7 +136,7 @@ async def _answer(
     desk.metrics.prompt(target.name, sum(map(len, prompts)))
     n = options.get("n") or 1
     dialect = call.dialect(served, prompts, n)
-    envelope = _envelope(dialect, target, request_id)
+    envelope = _envelope(dialect, target, request_id, int(desk.clock.wall()))
     jobs = [Job(p, each) for p in prompts for each in (one_by_one(options) if body.stream else [options])]
     generation = await stack.enter_async_context(
         Generation(
@@ -171,8 +170,8 @@ async def _whole(generation: Generation, jobs: int, dialect: Dialect, envelope: 
     return JsonResponse(envelope.wrap(dialect.whole_object, choices, usage.as_json()))
 
 
-def _envelope(dialect: Dialect, target: Target, request_id: str) -> Envelope:
-    return Envelope(dialect.id_prefix + request_id, target.name, target.model.fingerprint, int(time.time()))
+def _envelope(dialect: Dialect, target: Target, request_id: str, created: int) -> Envelope:
+    return Envelope(dialect.id_prefix + request_id, target.name, target.model.fingerprint, created)
 
 
 def _check_length(desk: Desk, served: Served, prompt: Sequence[int], options: Options) -> None:

@@ -89,7 +89,7 @@ def _model_routes(app: FastAPI, desk: Desk) -> None:
 async def _describe_all(desk: Desk, targets: Sequence[Target]) -> list[Json]:
     described = list(await asyncio.gather(*(_describe(desk, target) for target in targets)))
     aliases: list[Json] = [
-        {"id": name, "object": "model", "created": 0, "owned_by": "alias"} for name in desk.models.aliases
+        {"id": name, "object": "model", "created": desk.started_at, "owned_by": "alias"} for name in desk.models.aliases
     ]
     return described + aliases
 
@@ -97,7 +97,7 @@ async def _describe_all(desk: Desk, targets: Sequence[Target]) -> list[Json]:
 async def _describe(desk: Desk, target: Target) -> Json:
     """``max_model_len`` where it is known by now."""
     found: Json = {
-        "id": target.name, "object": "model", "created": 0, "owned_by": "shoal",
+        "id": target.name, "object": "model", "created": desk.started_at, "owned_by": "shoal",
         "root": target.model.name, "fingerprint": target.model.fingerprint,
     }  # fmt: skip
     try:

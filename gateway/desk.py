@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import AbstractContextManager, contextmanager
 from typing import cast
 
@@ -28,6 +28,7 @@ class Desk:
 
     def __init__(self, config: GatewayConfig, models: Models, keyring: Keyring, version: str, clock: Clock):
         self.config, self.models, self.keyring, self.version, self.clock = config, models, keyring, version, clock
+        self.started_at = int(clock.wall())
         self.gate = Gate(config.max_running, config.max_queue, config.queue_timeout_s, clock)
         self.metrics = Metrics(version, models.named)
         self.metrics.watch(lambda: self.gate.waiting, lambda: self.gate.running)
@@ -44,7 +45,7 @@ class Desk:
         return self._allowance.admit(f"host {host}", self.config.limits)
 
     @contextmanager
-    def running(self, generation: Generation) -> Iterator[None]:
+    def running(self, generation: Generation) -> Generator[None]:
         """While it lasts, ``drain`` knows of it."""
         self._generations.add(generation)
         try:

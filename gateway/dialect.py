@@ -129,13 +129,14 @@ class CompletionDialect:
         )
 
     def _with_logprobs(self, choice: Json, logprobs: Sequence[TokenLogprob] | None) -> Json:
+        index: int = choice["index"]
         if logprobs is None:
             return choice
         words = [self._decode((each.token_id,)) for each in logprobs]
         offsets: list[int] = []
         for word in words:
-            offsets.append(self._offsets[choice["index"]])
-            self._offsets[choice["index"]] += len(word)
+            offsets.append(self._offsets[index])
+            self._offsets[index] += len(word)
         choice["logprobs"] = {
             "tokens": words,
             "token_logprobs": [each.logprob for each in logprobs],

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -68,7 +68,7 @@ class Allowance:
         self._callers: OrderedDict[str, _Caller] = OrderedDict()
 
     @contextmanager
-    def admit(self, caller: str, limits: Limits) -> Iterator[None]:
+    def admit(self, caller: str, limits: Limits) -> Generator[None]:
         """For as long as the request runs. Raises ApiError 429, which says when to come again."""
         now = self._clock.monotonic()
         books = self._callers.get(caller)

@@ -7,7 +7,7 @@ No label carries what a caller or a stranger chose: routes and models are those 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, cast
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector, exposition
 from prometheus_client.openmetrics import exposition as openmetrics
@@ -97,7 +97,8 @@ class Metrics:
     def render(self, accept: str) -> tuple[bytes, str]:
         """Body and content type: OpenMetrics where the scraper names it."""
         if any(kind.split(";")[0].strip().lower() == OPENMETRICS for kind in accept.split(",")):
-            return openmetrics.generate_latest(self.registry), openmetrics.CONTENT_TYPE_LATEST
+            body = cast(bytes, openmetrics.generate_latest(self.registry))  # pyright: ignore[reportUnknownMemberType]
+            return body, openmetrics.CONTENT_TYPE_LATEST
         return exposition.generate_latest(self.registry), exposition.CONTENT_TYPE_LATEST
 
     def _known(self, model: str) -> str:

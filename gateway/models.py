@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -222,9 +221,9 @@ class Models:
             standing = best([s for s in self._meant(name) if s.peers])
             if standing is not None:
                 try:
-                    begun = time.monotonic()
+                    begun = self._clock.monotonic()
                     await self.served(Target(name, standing.model))
-                    log.info("knows %s after %.1f s", name, time.monotonic() - begun)
+                    log.info("knows %s after %.1f s", name, self._clock.monotonic() - begun)
                 except (ShoalError, ApiError) as error:
                     log.warning("cannot learn %s yet: %s", name, error)
         while True:

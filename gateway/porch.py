@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.desk import Desk
 from gateway.errors import ApiError
-from gateway.keys import bearer
+from gateway.keys import Key, bearer
 from gateway.responses import error_response
 
 OPEN = ("/health", "/healthz", "/readyz", "/version", "/metrics", "/docs", "/openapi.json")  # no key is asked for
@@ -66,9 +66,11 @@ class Porch:
             route = getattr(scope.get("route"), "path", "other")
             desk.metrics.response(route, status or 499)
             seconds = round(desk.clock.monotonic() - begun, 3)
-            log.info("%s %s %s", scope["method"], route, status, extra={"request": request_id, "seconds": seconds})
+            key = scope["state"].get("key")
+            told_of = {"request": request_id, "seconds": seconds, "key": key.name if key is not None else None}
+            log.info("%s %s %s", scope["method"], route, status or 499, extra=told_of)
 
-    def _key(self, scope: Scope, headers: Headers):
+    def _key(self, scope: Scope, headers: Headers) -> Key | None:
         """Whose request it is; None where there are no keys. Raises ApiError 401."""
         keyring = self._desk.keyring
         if not keyring or scope["path"] in OPEN or scope["path"].startswith("/v2/health/"):

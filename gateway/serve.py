@@ -13,7 +13,7 @@ import logging
 import signal
 import socket
 import sys
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Generator, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -96,7 +96,7 @@ async def _leave(desk: Desk, server: Server, hurry: asyncio.Event) -> int:
 
 
 @contextlib.contextmanager
-def listening(address: Address) -> Iterator[socket.socket]:
+def listening(address: Address) -> Generator[socket.socket]:
     """The socket. Bound before the swarm is joined, so that a taken port is known at once. Raises AddressInUse."""
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
     try:
@@ -165,7 +165,7 @@ def _server(app: ASGIApp, up: asyncio.Event) -> Server:
             up.set()
 
         @contextlib.contextmanager
-        def capture_signals(self) -> Iterator[None]:
+        def capture_signals(self) -> Generator[None]:
             yield
 
     return QuietServer(

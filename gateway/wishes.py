@@ -101,7 +101,12 @@ def one_by_one(options: Options) -> list[Options]:
     n = options.get("n") or 1
     seed = options.get("seed")
     assert seed is not None
-    return [Options(**{**options, "n": 1, "best_of": None, "seed": each}) for each in Choices(n).seeds(seed)]
+    found: list[Options] = []
+    for each in Choices(n).seeds(seed):
+        one = options.copy()
+        one["n"], one["best_of"], one["seed"] = 1, None, each
+        found.append(one)
+    return found
 
 
 def prompts_of(prompt: str | list[str] | list[int] | list[list[int]]) -> list[str] | list[list[int]]:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from peer.neighbours import Known
 from proto.limits import Limits
 from proto.messages import Neighbour, WireDType
 from proto.options import MAX_MESSAGE_BYTES
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from model.config import ModelConfig
 
 VIEW_S = 1.0  # before the swarm is asked again for a Peer that it did not announce
+FRESH_S = 10.0  # between looks at everybody
 
 log = structlog.get_logger("peer.around")
 
@@ -38,26 +38,40 @@ def limits_for(model: ModelConfig, max_chunk_tokens: int) -> Limits:
     )
 
 
-def announced(directory: Directory, model: ModelRef, clock: Clock) -> Known:
-    """Whether the swarm announces a Peer at an address: looked up again when it is not known, at most once a second."""
-    addresses: set[tuple[str, str]] = set()
-    looked_at: float | None = None
-    looking = asyncio.Lock()  # who asks meanwhile waits for what is found
+class Announced:
+    """Which Peers the swarm announces, and where: looked up every now and then, so that it is known when it matters,
+    and again when somebody is asked for who is not there.
+    """
 
-    async def known(to: Neighbour) -> bool:
-        nonlocal looked_at
-        if (to.peer_id, to.address) in addresses:
-            return True
-        async with looking:
-            now = clock.monotonic()
-            if (to.peer_id, to.address) not in addresses and (looked_at is None or now - looked_at >= VIEW_S):
-                looked_at = now
-                view = await directory.view(model)
-                addresses.clear()
-                addresses.update((peer.peer_id, peer.address) for peer in view.peers)
-        return (to.peer_id, to.address) in addresses
+    def __init__(self, directory: Directory, model: ModelRef, clock: Clock):
+        self._directory, self._model, self._clock = directory, model, clock
+        self._addresses: frozenset[tuple[str, str]] = frozenset()
+        self._looked_at: float | None = None
+        self._looking = asyncio.Lock()  # who asks meanwhile waits for what is found
 
-    return known
+    async def __call__(self, to: Neighbour) -> bool:
+        wanted = (to.peer_id, to.address)
+        if wanted not in self._addresses:
+            async with self._looking:
+                fresh = self._looked_at is not None and self._clock.monotonic() - self._looked_at < VIEW_S
+                if wanted not in self._addresses and not fresh:
+                    await self._look()
+        return wanted in self._addresses
+
+    async def run(self) -> None:
+        """Look for ever."""
+        while True:
+            try:
+                async with self._looking:
+                    await self._look()
+            except ShoalError as error:
+                log.info("cannot see who is in the swarm", why=str(error))
+            await self._clock.sleep(FRESH_S)
+
+    async def _look(self) -> None:
+        view = await self._directory.view(self._model)
+        self._looked_at = self._clock.monotonic()
+        self._addresses = frozenset((peer.peer_id, peer.address) for peer in view.peers)
 
 
 async def warn_of_namesakes(ref: ModelRef, directory: Directory) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from peer.log import LEVELS
+from proto.limits import LEAST_CHUNK_TOKENS
 from swarm.address import Address
 from swarm.errors import UsageError
 from swarm.profile import PROFILES, Profile
@@ -56,6 +57,8 @@ class PeerConfig:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UsageError(f"--{name.replace('_', '-')} is {value}, expected at least 1")
+        if self.max_chunk_tokens < LEAST_CHUNK_TOKENS:
+            raise UsageError(f"--max-chunk-tokens is {self.max_chunk_tokens}, expected at least {LEAST_CHUNK_TOKENS}")
         if self.max_sessions > 4096:
             raise UsageError(f"--max-sessions is {self.max_sessions}, expected at most 4096")
         if self.threads > 1024:
@@ -75,8 +78,9 @@ class PeerConfig:
         if not 1.0 <= self.overcommit <= 64.0:
             raise UsageError(f"--overcommit is {self.overcommit:g}, expected 1 to 64")
         for name in ("swap_bytes", "journal_bytes", "journal_disk_bytes"):
-            if getattr(self, name) < 0:
-                raise UsageError(f"--{name.replace('_bytes', '-mb').replace('_', '-')} must not be negative")
+            if (value := getattr(self, name)) < 0:
+                option = name.replace("_bytes", "-mb").replace("_", "-")
+                raise UsageError(f"--{option} is {value >> 20}, expected at least 0")
         if self.announce is not None and self.announce.anywhere:
             raise UsageError(f"--announce {self.announce} cannot be dialled; name this machine's own address")
         if self.blocks is not None and self.max_blocks is not None:

@@ -102,8 +102,11 @@ class Desk:
             answer = self._act(link, item)
         except Fault as fault:
             self.meter.refused(fault.code)
-            # Under the epoch of the question: an old asker hears that it is old, the present one is not disturbed.
-            answer = Entry(item.session, item.epoch, fault)
+            answer = Entry(item.session, item.epoch, fault)  # its epoch: an old asker hears it, the present one does not
+        except Exception as error:  # a mistake of ours with one Session must not end the Link that others share
+            log.exception("receiving failed", session=item.session.hex()[:8])
+            failed = Internal(f"this peer failed while receiving ({type(error).__name__}); use another")
+            answer = Entry(item.session, item.epoch, failed)
         if answer is not None:
             self._send(link, answer)
 
@@ -177,8 +180,8 @@ class Desk:
                 return Entry(session, epoch, opened)
             case Path():
                 seat = self.seats.find(session, link)
-                if epoch > 0:
-                    self.meter.served_failover()
+                if epoch > 0 and (seat.position or body.next_position or body.position):
+                    self.meter.served_failover()  # not where a first start is tried again
                 busy = seat.busy
                 if seat.take_path(epoch, body):
                     self._rolled_back(seat, busy)
@@ -214,8 +217,10 @@ class Desk:
             return fault
 
     def _chunk(self, seat: Seat, link: Hashable, epoch: int, chunk: Chunk) -> Entry | None:
-        if not seat.outflow.moving and epoch == seat.epoch and len(seat.early) < MAX_EARLY:
-            seat.early.append((link, epoch, chunk))  # the Hop before had its Path sooner, or trouble is under way
+        if not seat.outflow.moving and epoch == seat.epoch:
+            if len(seat.early) >= MAX_EARLY:  # the Hop before had its Path sooner, or trouble is under way
+                raise Overflow(f"{MAX_EARLY} chunks wait for this seat's path, no more than that may")
+            seat.early.append((link, epoch, chunk))
             return None
         busy = seat.busy
         verdict = seat.admit(epoch, chunk)
@@ -223,7 +228,7 @@ class Desk:
             raise verdict
         if isinstance(verdict, Repeat):
             if verdict.answer is not None:
-                self._emit(seat, chunk, verdict.answer, (), again=True)
+                self._repeat(seat, link, chunk, verdict.answer)
             return None
         seat.source = link
         if verdict.rolled:
@@ -248,19 +253,24 @@ class Desk:
             self.engine.discard(seat)
         self.seats.housing.rolled_back(seat)
 
-    def _emit(
-        self, seat: Seat, chunk: Chunk, answer: Answer, timings: tuple[Timing, ...], *, again: bool = False
-    ) -> None:
+    def _repeat(self, seat: Seat, link: Hashable, chunk: Chunk, answer: Answer) -> None:
+        """The same Chunk came again, and so does its answer. What went to the next Hop is there."""
+        if chunk.count > 1:
+            self._send(link, Entry(seat.session, seat.epoch, Done(chunk.step, chunk.end)))
+        if not isinstance(answer, Chunk):
+            for token in answer:
+                self._send(seat.link, seat.entry(token))
+        elif seat.onward is None:
+            self._send(seat.link, seat.entry(answer))
+
+    def _emit(self, seat: Seat, chunk: Chunk, answer: Answer, timings: tuple[Timing, ...]) -> None:
         """Send what was computed to where it goes."""
         if isinstance(answer, Chunk):
             answer = replace(answer, timings=timings) if timings else answer
             if seat.at_end:
                 self._send(seat.link, seat.entry(answer))
                 return
-            if again:
-                seat.outflow.repeat(answer)
-            else:
-                seat.outflow.give(answer)
+            seat.outflow.give(answer)
             self._pump(seat)
             if self.journals.kept(0 if answer.hidden is None else len(answer.hidden.data)):
                 self.journals.settle(self.seats)
@@ -269,7 +279,7 @@ class Desk:
             self.meter.drafted(len(chunk.drafts), len(answer) - 1)
         for token in answer:
             self._send(seat.link, seat.entry(replace(token, timings=timings) if timings else token))
-        if seat.feeding is not None and answer and not again:
+        if seat.feeding is not None and answer:
             following = feed_on(seat, chunk, answer, self.seats.now())
             if following is not None:
                 self._forward(seat, seat.feeding, following)

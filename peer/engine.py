@@ -2,8 +2,8 @@
 
     take what is ready → the scheduler makes a Batch → the runner computes it → the outputs are handed out
 
-The scheduler hears how long each Batch took. Knows nothing of Links or Pages. What the runner raises, faults the Seats
-of its Batch; the engine goes on.
+The scheduler hears how long each Batch took. Knows no Links; who has Pages, and what is to be copied for that, it is
+told by a ``House``. What the runner raises, faults the Seats of its Batch; the engine goes on.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class House(Protocol):
 
 
 class Engine:
-    """``submit`` and ``discard`` are for the event loop; nothing but ``outputs`` ever waits."""
+    """For the event loop. ``submit`` and ``discard`` never wait; ``outputs`` and ``call`` do."""
 
     def __init__(self, scheduler: Scheduler[Seat], clock: Clock | None = None, meter: Meter | None = None):
         self._scheduler = scheduler
@@ -143,8 +143,16 @@ def _timed(
 
 
 def _copy(runner: Pager, jobs: Sequence[Job]) -> None:
+    """All of them, whatever fails: they are of different Seats. The first failure is raised then."""
+    failure: Exception | None = None
     for job in jobs:
-        job(runner)
+        try:
+            job(runner)
+        except Exception as error:
+            log.exception("pages were not copied")
+            failure = failure or error
+    if failure is not None:
+        raise failure
 
 
 def _guarded(runner: Computing, works: Sequence[Work[Seat]], jobs: Sequence[Job]) -> Sequence[Answer | Fault]:

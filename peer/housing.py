@@ -40,6 +40,8 @@ class Pager(Protocol):
     def write_pages(self, pages: Sequence[int], data: bytes | bytearray | memoryview) -> None: ...
 
 
+MAX_JOBS = 1024  # copies for Forks that wait for the next Batch
+
 Job = Callable[[Pager], None]
 
 log = structlog.get_logger("peer.housing")
@@ -108,6 +110,8 @@ class Housing:
 
     def fork(self, seat: Seat, position: int) -> tuple[tuple[int, ...], int]:
         """Pages of a second Seat that begins as this one, and how many it is owed. Raises Refused."""
+        if len(self._jobs) >= MAX_JOBS:
+            raise Refused(f"{MAX_JOBS} pages wait to be copied", RETRY_AFTER_S)
         full = position // self.page_size
         owed = self._pages_for(seat.request.max_tokens) - full
         self.pool.promise(owed)
@@ -123,8 +127,10 @@ class Housing:
             pages, owed = (*pages, page), owed - 1
         return pages, owed
 
-    def house(self, works: Sequence[Work[Seat]], seats: Sequence[Seat], waiting: Callable[[Seat], bool]) -> Housed:
-        """See that each Work's Seat has the Pages that its Chunk writes. ``seats`` are all there are."""
+    def house(self, works: Sequence[Work[Seat]], seats: Sequence[Seat], waits: Callable[[Seat], bool]) -> Housed:
+        """See that each Work's Seat has the Pages that its Chunk writes. ``seats`` are all there are; ``waits`` says
+        whether one has a Chunk ready that is not among the Works.
+        """
         chunks = {work.seat: work.chunk for work in works}
         lacks = {seat: self._lacks(seat, chunk) for seat, chunk in chunks.items()}
         go: Collection[Seat] = chunks
@@ -133,7 +139,7 @@ class Housing:
                 Standing(
                     seat, seat.number, seat.expires_at,
                     held=0 if seat.stored is not None else sum(not self.pool.is_shared(page) for page in seat.pages),
-                    lacks=lacks.get(seat, 0), in_batch=seat in lacks, waiting=waiting(seat),
+                    lacks=lacks.get(seat, 0), in_batch=seat in lacks, waiting=waits(seat),
                 )
                 for seat in seats
             ]  # fmt: skip

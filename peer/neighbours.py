@@ -24,8 +24,9 @@ from proto.limits import Limits
 from proto.link import Ear, Link
 from proto.messages import Entry, Hello, Neighbour
 from swarm.clock import Clock
-from swarm.errors import BadRequest, DeadLink, Fault, Overflow, WrongModel
+from swarm.errors import BadRequest, DeadLink, Fault, Overflow, SwarmError, WrongModel
 
+LOOK_UP_TIMEOUT_S = 5.0  # to hear whether the swarm announces a Peer, where that is not known already
 DIAL_TIMEOUT_S = 2.0
 FAILED_S = 5.0  # for how long a Peer that could not be reached is not tried again
 IDLE_S = 120.0  # a Link that nobody listens on for this long is closed
@@ -78,6 +79,10 @@ class Neighbours:
         """
         try:
             road = self._road(to)
+            known = road.ears.get(to.seat) if road.link is None else road.link.listener(to.seat)
+            if known is not None and known is not ear:
+                ear.fail(BadRequest("another seat of this peer sends to that one already"))
+                return
             if road.link is not None:
                 road.link.attach(to.seat, ear)
                 road.link.send(entry)
@@ -138,6 +143,8 @@ class Neighbours:
             road.link = await self._reach(to, road)
         except Fault as fault:
             self._lost(to, road, fault)
+        except SwarmError as error:  # nobody says whom the swarm announces
+            self._lost(to, road, DeadLink(f"{to.address} is not known to be a peer: {error}"))
         except Exception as error:  # a mistake of ours must not leave Sessions waiting
             log.exception("dialling failed", peer=to.peer_id[:8])
             self._lost(to, road, DeadLink(f"{to.address}: dialling failed ({type(error).__name__})"))
@@ -152,9 +159,14 @@ class Neighbours:
 
     async def _reach(self, to: Neighbour, road: _Road) -> Link:
         try:
+            async with asyncio.timeout(LOOK_UP_TIMEOUT_S):
+                announced = await self._known(to)
+        except TimeoutError:
+            raise DeadLink(f"the swarm did not say within {LOOK_UP_TIMEOUT_S:g} s who is at {to.address}") from None
+        if not announced:
+            raise BadRequest(f"the swarm announces no peer {to.peer_id[:8]} at {to.address}")
+        try:
             async with asyncio.timeout(DIAL_TIMEOUT_S):
-                if not await self._known(to):
-                    raise BadRequest(f"the swarm announces no peer {to.peer_id[:8]} at {to.address}")
                 road.connection = self._connect(to.address)
                 link = await road.connection.link(self._hello, self._limits, DIAL_TIMEOUT_S, self._count)
         except TimeoutError:
@@ -171,6 +183,8 @@ class Neighbours:
     def _lost(self, to: Neighbour, road: _Road, fault: Fault) -> None:
         log.info("neighbour not reached", peer=to.peer_id[:8], address=to.address, why=str(fault))
         road.failure, road.used_at = fault, self._clock.monotonic()
+        if isinstance(fault, BadRequest):  # nobody is there: not worth a place in the book
+            self._roads.pop((to.peer_id, to.address), None)
         road.waiting.clear()
         ears, road.ears = list(road.ears.values()), {}
         for ear in ears:

@@ -41,6 +41,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser() -> argparse.ArgumentParser:
+    default = PeerConfig()
     parser = _Parser(
         prog="python -m peer.serve",
         description="Serve a span of blocks to a Shoal swarm. Prints one JSON line when ready; logs to stderr.",
@@ -84,23 +85,36 @@ def _parser() -> argparse.ArgumentParser:
         "--overcommit", type=float, metavar="X",
         help="promise X times the KV tokens there are; sessions that wait move to host memory or disk (default: 1)",
     )  # fmt: skip
-    limits.add_argument("--swap-mb", type=int, metavar="N", help="host memory for those (default: 1024; then files)")
     limits.add_argument(
-        "--journal-mb", type=int, metavar="N", help="memory for outputs kept for repairs (default: 256; then files)"
-    )
-    limits.add_argument("--journal-disk-mb", type=int, metavar="N", help="of such files, at most (default: 4096)")
-    limits.add_argument("--max-sessions", type=int, metavar="N", help="default: 64")
-    limits.add_argument("--max-links", type=int, metavar="N", help="clients connected at a time (default: 256)")
+        "--swap-mb", type=int, metavar="N",
+        help=f"host memory for those (default: {default.swap_bytes >> 20}; then files in $TMPDIR)",
+    )  # fmt: skip
     limits.add_argument(
-        "--max-chunk-tokens", type=int, metavar="N", help="longest piece of a prompt taken at once (default: 256)"
-    )
+        "--journal-mb", type=int, metavar="N",
+        help=f"memory for outputs kept for repairs (default: {default.journal_bytes >> 20}; then files in $TMPDIR)",
+    )  # fmt: skip
     limits.add_argument(
-        "--lease-s", type=float, metavar="S", help="a session that is silent this long loses its seat (default: 60)"
-    )
+        "--journal-disk-mb", type=int, metavar="N",
+        help=f"of such files, at most (default: {default.journal_disk_bytes >> 20})",
+    )  # fmt: skip
+    limits.add_argument("--max-sessions", type=int, metavar="N", help=f"default: {default.max_sessions}")
+    limits.add_argument(
+        "--max-links", type=int, metavar="N",
+        help=f"clients and peers connected at a time (default: {default.max_links})",
+    )  # fmt: skip
+    limits.add_argument(
+        "--max-chunk-tokens", type=int, metavar="N",
+        help=f"longest piece of a prompt taken at once (default: {default.max_chunk_tokens})",
+    )  # fmt: skip
+    limits.add_argument(
+        "--lease-s", type=float, metavar="S",
+        help=f"a session that is silent this long loses its seat (default: {default.lease_s:g})",
+    )  # fmt: skip
     limits.add_argument("--threads", type=int, metavar="N", help="of the computation (default: all cores)")
     limits.add_argument(
-        "--drain-s", type=float, metavar="S", help="how long sessions may finish after SIGTERM (default: 10)"
-    )
+        "--drain-s", type=float, metavar="S",
+        help=f"how long sessions may finish after SIGTERM (default: {default.drain_s:g})",
+    )  # fmt: skip
     watch = parser.add_argument_group("watching it")
     watch.add_argument("--http", metavar="HOST:PORT", help="serve /healthz, /readyz and /metrics")
     watch.add_argument("--log-level", choices=LEVELS, help="default: info")

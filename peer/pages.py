@@ -6,14 +6,14 @@
                                                 └──find(digest)──▶ taken again
 
 **Promises.** A Seat is promised at Open what it may need, and takes Pages one by one when it writes them; ``owed`` is
-what is promised and not taken. Taken and owed Pages together are at most ``total * overcommit``. At 1.0 there is thus
-always a Page for ``take``, and a cached one is only found again where it is owed to nobody. Above 1.0 ``take`` may
-return None: then somebody has to be swapped out (``swap``), which turns taken Pages into owed ones (``suspend``).
+what is promised and not taken. No promise takes both together past ``total * overcommit``. At 1.0 there is thus a Page
+for every ``take`` but that of a copy (below), and a cached one is only found again where it is owed to nobody. Where
+``take`` returns None somebody has to be swapped out (``swap``), which turns taken Pages into owed ones (``suspend``).
 
 **Sharing.** A Page may have several holders (a Fork, a prefix); each of them releases it once. Who wants to write into
 a Page that ``is_shared`` takes another, copies and releases; who writes again into one of its own calls ``forget``, for
 what the digest says is no longer in it. A Fork copies the last, partly filled Page at once; full ones are not written
-again but after a rollback, and for that Page nothing is owed: ``reserve(1)`` may be refused.
+again but after a rollback, and for that copy nothing was promised: it may be what somebody is swapped out for.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class PagePool:
         self.owed -= count
 
     def take(self) -> int | None:
-        """One of the Pages that are owed. None: all are held, which happens only with overcommitment."""
+        """One of the Pages that are owed. None: all are held, by overcommitment or after copies of shared ones."""
         assert self.owed > 0, "a page is taken that was not promised"
         page = self._pick()
         if page is not None:

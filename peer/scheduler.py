@@ -252,8 +252,9 @@ class Scheduler(Generic[S]):
         """The Seat's foremost Chunk, or the first ``count`` positions of it. Drafts stay with what they follow."""
         queue = self._queues[seat]
         chunk, since = queue.chunks.popleft()
-        if count is not None and count < chunk.count:
-            chunk, rest = chunk.split(min(count, chunk.count - len(chunk.drafts) - 1))
+        whole = chunk.count - len(chunk.drafts) - 1  # positions that may go before the rest
+        if count is not None and count < chunk.count and whole > 0:
+            chunk, rest = chunk.split(min(count, whole))
             queue.chunks.appendleft((rest, now))
         else:
             del self._queues[seat]

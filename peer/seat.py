@@ -146,7 +146,9 @@ class Seat:
         if self.writes_history:
             del self.history[max(path.num_tokens, len(self.request.history)) :]
         self.drafter = None  # it may not know every token: the next one to be fed makes another of the history
-        limit = self.max_chunk_tokens if path.next is None else path.next.max_chunk_tokens
+        limit = self.max_chunk_tokens
+        if path.next is not None:
+            limit = min(limit, path.next.max_chunk_tokens)
         self.outflow.turn(self.done, path.next_position, path.step, limit, keeps=path.next is not None)
         return rolled
 
@@ -219,6 +221,8 @@ class Seat:
         if self.busy and chunk.end - self.done > MAX_WAITING * self.max_chunk_tokens:
             most = MAX_WAITING * self.max_chunk_tokens
             return Overflow(f"{chunk.end - self.done} tokens are waiting, expected no more than {most}")
+        if chunk.drafts and chunk.want is Want.NOTHING:
+            return BadRequest(f"{len(chunk.drafts)} drafts came with a chunk of which nothing is wanted")
         if chunk.want is Want.TOKEN and self.at_end and request.sampling is None:
             return BadRequest("a token is wanted, but the seat was opened without sampling parameters")
         if request.span.start == 0 and not request.embedded:

@@ -1,4 +1,4 @@
-"""Seats: the book of this Peer's Seats, sole owner of its PagePool. Decides admission; knows no I/O and no tensors.
+"""Seats: the book of this Peer's Seats. Decides admission; leaves Pages to housing; knows no I/O and no tensors.
 
 A Seat leaves the book by Close, by a failed step, with its Link, or by an unrenewed lease; each way frees its Pages at
 once. That is safe while the compute thread still works on one of its Chunks: whoever gets the Pages next is computed in
@@ -74,7 +74,7 @@ class Seats:
         return min(self._pool.promisable, self._pool.total) * self.terms.page_size
 
     def open(self, session: bytes, epoch: int, link: Hashable, request: Open, client: str = "") -> Opened:
-        """Reserve all Pages of a new Seat, or raise a Fault and open nothing.
+        """Promise all Pages of a new Seat, or raise a Fault and open nothing.
 
         The same Open again is answered again. The same Link with a higher epoch gives up its Seat for the new one, even
         if the new one is refused; another Link can do neither.

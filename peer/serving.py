@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import structlog
 
 from peer.announcer import Announcer
-from peer.around import announced, limits_for, warn_of_namesakes
+from peer.around import Announced, limits_for, warn_of_namesakes
 from peer.capacity import blocks_that_fit, free_bytes, kv_tokens_that_fit
 from peer.claim import Claim
 from peer.config import PeerConfig
@@ -40,7 +40,7 @@ from peer.seat import Seat
 from peer.seats import Seats, Terms
 from peer.server import GrpcServer, HttpServer
 from peer.service import Service, asset_refs
-from proto.limits import Limits
+from proto.limits import PAGE_TOKENS, Limits
 from proto.messages import Hello, Info
 from swarm.address import Address
 from swarm.clock import Clock
@@ -101,7 +101,7 @@ class Serving:
             span = await self._span(checkpoint, arithmetic, directory)
             limits = limits_for(checkpoint.config, config.max_chunk_tokens)
             hello = Hello(software_version(), identity.peer_id)
-            known = announced(directory, checkpoint.ref, self._clock)
+            known = Announced(directory, checkpoint.ref, self._clock)
             neighbours = Neighbours(hello, limits, known, self._clock, meter=metrics)
             stack.push_async_callback(neighbours.close)
             seats = self._seats(checkpoint, arithmetic, span, metrics)
@@ -117,7 +117,7 @@ class Serving:
             self._claim = claim
             announcer = Announcer(directory, claim.info, self._clock)
             stack.push_async_callback(_briefly, announcer.withdraw)
-            async with _background(announcer.run(), self._sweep(desk, neighbours)):
+            async with _background(announcer.run(), known.run(), self._sweep(desk, neighbours)):
                 runner = await self._load(checkpoint, arithmetic, span, engine, desk.seats, stack)
                 hidden_size = checkpoint.config.hidden_size
                 claim.block_s = await measure_block_s(desk.seats, engine, runner, hidden_size, self._clock)
@@ -185,6 +185,7 @@ class Serving:
         wanted = kv_tokens_that_fit(
             model, config.profile, span, config.kv_tokens, arithmetic.free_bytes or free_bytes()
         )
+        assert PAGE_SIZE == PAGE_TOKENS, "a client names Pages of another size, and would find none again"
         terms = Terms(
             checkpoint.ref,
             span,

@@ -10,7 +10,16 @@ import re
 from collections.abc import Callable, Sequence
 
 from proto import shoal_pb2 as pb
-from proto.limits import DIGEST_BYTES, MAX_DRAFTS, MAX_MESSAGE, MAX_STOP_IDS, MAX_WAIT_S, Limits
+from proto.limits import (
+    DIGEST_BYTES,
+    LEAST_CHUNK_TOKENS,
+    MAX_DRAFTS,
+    MAX_FAULT_LETTERS,
+    MAX_STEP,
+    MAX_STOP_IDS,
+    MAX_WAIT_S,
+    Limits,
+)
 from proto.messages import (
     SESSION_BYTES,
     Advance,
@@ -118,7 +127,7 @@ def _decode_sampling(sampling: pb.Sampling) -> SamplingParams:
 def _decode_opened(entry: pb.Entry, limits: Limits) -> Opened:
     opened = entry.opened
     _within("opened: position", opened.position, 0, limits.max_tokens)
-    _within("opened: max_chunk_tokens", opened.max_chunk_tokens, 1, limits.max_tokens)
+    _within("opened: max_chunk_tokens", opened.max_chunk_tokens, LEAST_CHUNK_TOKENS, limits.max_tokens)
     _within("opened: kept_from", opened.kept_from, 0, opened.position)
     lease_s = _seconds("opened: lease", opened.lease_ms)
     return Opened(opened.position, lease_s, opened.max_chunk_tokens, opened.kept_from)
@@ -129,6 +138,7 @@ def _decode_path(entry: pb.Entry, limits: Limits) -> Path:
     _within("path: position", path.position, 0, limits.max_tokens)
     _within("path: next_position", path.next_position, 0, limits.max_tokens)
     _within("path: num_tokens", path.num_tokens, 0, limits.max_tokens)
+    _within("path: step", path.step, 0, MAX_STEP)
     following = _decode_neighbour("next", path.next, limits) if path.HasField("next") else None
     feed = _decode_neighbour("feed", path.feed, limits) if path.HasField("feed") else None
     return Path(path.position, following, path.next_position, feed, path.num_tokens, path.step)
@@ -138,7 +148,7 @@ def _decode_neighbour(what: str, neighbour: pb.Neighbour, limits: Limits) -> Nei
     if not re.fullmatch("[0-9a-f]{32}", neighbour.peer_id):
         raise BadRequest(f"path: {what}: peer id must be 32 hex digits, not {neighbour.peer_id[:40]!r}")
     Address.parse(neighbour.address, f"{what}: address")
-    _within(f"path: {what}: max_chunk_tokens", neighbour.max_chunk_tokens, 1, limits.max_tokens)
+    _within(f"path: {what}: max_chunk_tokens", neighbour.max_chunk_tokens, LEAST_CHUNK_TOKENS, limits.max_tokens)
     return Neighbour(neighbour.peer_id, neighbour.address, _seat_id(what, neighbour.seat), neighbour.max_chunk_tokens)
 
 
@@ -164,6 +174,7 @@ def _decode_trouble(entry: pb.Entry, limits: Limits) -> Trouble:
 def _decode_chunk(entry: pb.Entry, limits: Limits) -> Chunk:
     chunk = entry.chunk
     _within("chunk: count", chunk.count, 1, limits.max_chunk_tokens)
+    _within("chunk: step", chunk.step, 0, MAX_STEP)
     _within("chunk: end", chunk.position + chunk.count, 1, limits.max_tokens)
     try:
         want = Want(chunk.want)
@@ -213,7 +224,7 @@ def _decode_done(entry: pb.Entry, limits: Limits) -> Done:
 
 
 def _fault(fault: pb.Fault) -> Fault:
-    message = one_line(fault.message, MAX_MESSAGE)
+    message = one_line(fault.message, MAX_FAULT_LETTERS)
     try:
         kind = FAULTS[FaultCode(fault.code)]
     except ValueError:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from proto import shoal_pb2 as pb
-from proto.limits import MAX_MESSAGE, MAX_WAIT_S
+from proto.limits import MAX_FAULT_LETTERS, MAX_WAIT_S
 from proto.messages import (
     Advance,
     Chunk,
@@ -135,7 +135,7 @@ def _encode_path(path: Path) -> pb.Path:
 
 
 def _encode_fault(fault: Fault) -> pb.Fault:
-    message = pb.Fault(code=int(fault.code), message=one_line(str(fault), MAX_MESSAGE))
+    message = pb.Fault(code=int(fault.code), message=one_line(str(fault), MAX_FAULT_LETTERS))
     retry_after_s = fault.retry_after_s if isinstance(fault, Refused) else None
     if retry_after_s is not None:
         message.retry_after_ms = math.ceil(min(max(retry_after_s, 0.0), MAX_WAIT_S) * 1000)

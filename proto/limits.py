@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-MAX_MESSAGE = 500  # letters of a Fault's message
+MAX_FAULT_LETTERS = 500  # of its message
 MAX_WAIT_S = 86_400.0  # of a lease or of retry_after
 MAX_DRAFTS = 64
 MAX_STOP_IDS = 1024
 DIGEST_BYTES = 16
+LEAST_CHUNK_TOKENS = 2  # that anybody takes at once: what is sent again goes in Chunks that are answered
+MAX_STEP = 1 << 31  # half of what the wire can number: whoever counts on from here has room
 PAGE_TOKENS = 32  # positions of a Page, as digests count them
 
 

@@ -23,7 +23,6 @@ from swarm.errors import BadRequest, DeadLink, Fault, Internal, Timeout
 
 FLUSH_S = 0.5  # how long close() waits for the peer to take what is still queued and to end its side
 
-
 Traffic = Callable[[int, int], None]  # bytes sent, bytes received
 
 
@@ -68,6 +67,10 @@ class Link:
     def listeners(self) -> int:
         """Sessions that somebody listens to."""
         return len(self._ears)
+
+    def listener(self, session: bytes) -> Ear | None:
+        """Who listens to ``session``."""
+        return self._ears.get(session)
 
     def attach(self, session: bytes, ear: Ear) -> None:
         """From now on ``ear`` hears what comes for ``session``; at once, that the Link is broken, if it is. One at a

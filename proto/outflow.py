@@ -6,12 +6,13 @@ the boundary, or for the client where that carries by itself.
 
 Nothing leaves before ``turn`` has said where it goes. ``halt`` stops everything; the next ``turn`` names the position
 that the Seat behind is at, and what it lacks comes from the rows: so a Seat that was rolled back, or one that is new,
-gets the same bytes again. Pure: returns what is to be sent.
+gets the same bytes again. Returns what is to be sent and sends nothing; rows in a file are read from it.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import replace
 
 from proto.messages import Chunk, Want
 from proto.rows import Rows
@@ -53,13 +54,9 @@ class Outflow:
         self.end = chunk.end
         if self.keeps or not self.moving:
             self.rows.put(chunk.hidden)
-        if chunk.end <= self.skip:
-            return
-        self._queue.append(_rest(chunk, self.skip))
-
-    def repeat(self, chunk: Chunk) -> None:
-        """Send once more what was given before."""
-        self._queue.append(chunk)
+            chunk = replace(chunk, hidden=None)  # the rows have it, perhaps in a file
+        if chunk.end > self.skip:
+            self._queue.append(_rest(chunk, self.skip))
 
     def cut(self, position: int) -> None:
         """What was given from ``position`` on does not count."""
@@ -77,7 +74,8 @@ class Outflow:
     def shed(self) -> None:
         """Forget the rows that nothing waits for any more, but for the last piece."""
         again, until = self._again
-        self.rows.trim(again if again < until else self.rows.end - 1)
+        waiting = again if again < until else self._queue[0].position if self._queue else self.rows.end - 1
+        self.rows.trim(min(waiting, self.rows.end - 1))
 
     def halt(self) -> None:
         """Forget what waits; the rows stay."""
@@ -114,7 +112,7 @@ class Outflow:
                 self._again = (chunk.end, self._again[1])
             if chunk.count > 1:
                 self._under_way.append(chunk.end)
-            out.append(chunk)
+            out.append(chunk if chunk.hidden else replace(chunk, hidden=self.rows.take(chunk.position, chunk.end)))
         if not self.keeps and self.moving and self.idle:
             self.rows = Rows(self.end)
         return out
@@ -124,7 +122,7 @@ class Outflow:
         again, until = self._again
         if again < until:
             end = min(until, again + self._limit)
-            return Chunk(self._step, again, end - again, Want.NOTHING, hidden=self.rows.take(again, end))
+            return Chunk(self._step, again, end - again, Want.NOTHING)
         chunk = self._queue[0]
         whole = min(self._limit, chunk.count - len(chunk.drafts) - 1)
         if whole > 0 and chunk.count > self._limit:

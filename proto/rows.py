@@ -76,6 +76,7 @@ class Rows:
             self._in_file = max(0, self._in_file - keep)
             del self._starts[:keep], self._pieces[:keep]
             self.first = self._starts[0]
+            self._empty_file()
 
     def cut(self, position: int) -> None:
         """Forget what lies from ``position`` on."""
@@ -92,6 +93,7 @@ class Rows:
             self.size += len(kept.data)
         self.end = min(self.end, position)
         self.first = min(self.first, self.end)
+        self._empty_file()
 
     def spill(self) -> None:
         """Move all pieces in memory but the last into the file, which vanishes with this object. Raises OSError; what
@@ -111,6 +113,11 @@ class Rows:
             self._in_file = index + 1
             self.size -= len(piece.data)
             self.spilled += len(piece.data)
+
+    def _empty_file(self) -> None:
+        """Give the disk back once nothing in the file is of use."""
+        if self._file is not None and not self._in_file:
+            self._file.truncate(0)
 
     def _load(self, piece: Hidden | _Spilled) -> Hidden:
         if isinstance(piece, Hidden):

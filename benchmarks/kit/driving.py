@@ -9,7 +9,8 @@ import argparse
 import asyncio
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -23,6 +24,7 @@ from peer.local import LocalPeer, LocalSwarm
 SAMPLE = Path(__file__).resolve().parent.parent.parent / "model" / "sample"
 COMMON = ("--threads", "1", "--log-level", "warning")
 Prompt = str | Sequence[int]
+FIRST_START_S = 600.0  # a peer may have to quantise first
 SPECIAL_TOKENS = 300  # ids below are special or bytes: prompts are drawn from the others
 
 
@@ -107,6 +109,16 @@ def spans(num_blocks: int, num_hops: int) -> list[str]:
 
 def num_blocks(model: Path) -> int:
     return read_config(model, model.name).num_blocks
+
+
+@contextmanager
+def pair_and_single(model: Path, cache: Path, kv_tokens: int) -> Iterator[tuple[LocalSwarm, LocalSwarm]]:
+    """Two swarms of the same model: two peers with half of the Blocks each, and one peer with all of them."""
+    common = (*COMMON, "--model", str(model), "--cache", str(cache), "--kv-tokens", str(kv_tokens))
+    with LocalSwarm(*common, timeout_s=FIRST_START_S) as pair, LocalSwarm(*common, timeout_s=FIRST_START_S) as single:
+        pair.start(spans(num_blocks(model), 2))
+        single.start(spans(num_blocks(model), 1))
+        yield pair, single
 
 
 class Slot:

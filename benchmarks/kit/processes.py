@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -31,13 +30,13 @@ def health(address: str) -> dict[str, Any]:
         return json.load(answer)
 
 
-def pages_used(address: str) -> int | None:
-    """Pages that Seats hold, from ``/metrics``; None where the peer has no such page."""
-    try:
-        with urllib.request.urlopen(f"http://{address}/metrics", timeout=HTTP_TIMEOUT_S) as answer:
-            return read_gauge(answer.read().decode(), "shoal_peer_pages", 'state="used"')
-    except urllib.error.HTTPError:
-        return None
+def pages_used(address: str) -> int:
+    """Pages that Seats hold, from ``/metrics``. Raises OSError while nobody answers, LookupError before it is ready."""
+    with urllib.request.urlopen(f"http://{address}/metrics", timeout=HTTP_TIMEOUT_S) as answer:
+        used = read_gauge(answer.read().decode(), "shoal_peer_pages", 'state="used"')
+    if used is None:
+        raise LookupError(f"the peer at {address} says nothing of its pages yet")
+    return used
 
 
 def read_gauge(text: str, name: str, label: str) -> int | None:

@@ -22,7 +22,7 @@ from swarm.errors import NoRoute
 from swarm.sampling import SamplingParams
 from tests.client.words import directory
 
-PROMPT, NEW = (1, 2, 3), 4
+PROMPT, NEW = (1, 2, 3), 12
 SAMPLING = SamplingParams(temperature=1.0, seed=5, logprobs=0)
 Say = Callable[["Script"], Token]
 
@@ -120,6 +120,7 @@ async def test_the_first_failure_is_raised_as_it_is_and_nobody_goes_on(at: int):
     with pytest.raises(NoRoute):
         await answers(fail, made, Choices(3))
     assert all(each.closed for each in made[1:]), "the first is the caller's"
+    assert all(len(each.text) < 3 + NEW for each in made), "somebody went on to the end"
 
 
 class NoFork(Script):

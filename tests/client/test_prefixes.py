@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from client.prefixes import Chain, Prefixes, place_of
+from client.prefixes import Chain, Naming, Prefixes, place_of
 from proto.messages import WireDType
 from swarm.route import Hop
 from swarm.span import Span
@@ -80,3 +80,14 @@ def test_a_name_does_not_hold_behind_a_restarted_upstream_peer():
     """What it sent wrongly once is not to stay."""
     here = hop(2, 2, 4)
     assert place_of(here, [hop(1, 0, 2)], WireDType.F32) != place_of(here, [hop(1, 0, 2, instance=9)], WireDType.F32)
+
+
+def test_names_that_come_before_their_tokens_are_learned_with_them():
+    prefixes = Prefixes(4)
+    naming = Naming(prefixes)
+    naming.note("here", 0, [b"a", b"b"])
+    naming.learn(range(7))
+    assert naming.known("here", range(12)) == (b"a",)
+    naming.learn(range(8))
+    assert Naming(prefixes).known("here", range(12)) == (b"a", b"b")
+    assert Naming(prefixes).known("here", [0, 1, 2, 9, 4, 5, 6, 7]) == ()

@@ -23,7 +23,7 @@ from tests.support.world import NEW, PROMPT, World, generate
 @pytest.mark.parametrize("cuts", [(), (3,), (2, 4), (1, 2, 3, 4, 5)])
 def test_neither_shape_nor_cuts_nor_chunks_change_a_token(shape: str, cuts: tuple[int, ...]):
     spans = list(pairwise((0, *cuts, BLOCKS)))
-    for chunk in (1, 7, 16, 100):
+    for chunk in (2, 7, 16, 100):
         outcome = play(spans, shape=shape, prefill_chunk=chunk)
         assert outcome.tokens == undisturbed(PROMPT, NEW)
         assert outcome.failovers == 0 and outcome.route is not None and len(outcome.route.hops) == len(spans)

@@ -60,7 +60,7 @@ def play_seed(seed: int) -> bool:
 
     outcome = play(
         spans, at=at, before=separate, prompt=prompt, sampling=sampling, vocab=vocab, seed=seed, shape=shape,
-        budget=chance.choice([0, 700, 1 << 30]), prefill_chunk=chance.choice([1, 5, 8, 64]), prefer=(),
+        budget=chance.choice([0, 700, 1 << 30]), prefill_chunk=chance.choice([2, 5, 8, 64]), prefer=(),
         drafts=0 if shape == "ring" else guesses, draft_tokens=guesses if shape == "ring" else 0,
         pause_s=chance.choice([0.0, 0.0, 0.03, 3.0]),
     )  # fmt: skip

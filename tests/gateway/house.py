@@ -79,10 +79,12 @@ async def house(
 
 
 @asynccontextmanager
-async def served_house(tmp_path: Path, **choices: Any) -> AsyncGenerator[House]:
-    """On a free port, by uvicorn."""
+async def served_house(tmp_path: Path, *, send_buffer: int = 0, **choices: Any) -> AsyncGenerator[House]:
+    """On a free port, by uvicorn. ``send_buffer``: bytes that the kernel takes for a reader that does not read."""
     async with house(tmp_path, **choices) as there:
         sock = socket.create_server(("127.0.0.1", 0))
+        if send_buffer:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
         url = f"http://{Address(*sock.getsockname())}"
         async with served(there.desk, sock), httpx.AsyncClient(base_url=url, timeout=20) as http:
             yield replace(there, http=http, url=url)

@@ -312,3 +312,23 @@ async def test_what_was_done_is_counted(there: House):
     ):
         assert line in metrics, line
     assert "who-knows-what" not in metrics
+
+
+async def test_of_several_answers_one_that_fails_is_an_error_of_the_swarm(there: House):
+    await there.said(COMPLETIONS, prompt="x", max_tokens=2)
+    there.swarm.peers[1].runner.answers_left = 6
+    answer = await there.post(COMPLETIONS, prompt="x", max_tokens=50, n=3, **GREEDY)
+    assert answer.status_code in (502, 503), answer.text
+    assert answer.json()["error"]["code"] in ("no_route", "bad_numbers")
+    assert there.desk.gate.running == 0
+
+
+async def test_what_of_a_prompt_was_cached_is_told(there: House):
+    wish: dict[str, Any] = {"prompt": PROMPT * 20, "max_tokens": 2, **GREEDY}
+    first = await there.said(COMPLETIONS, **wish)
+    await there.swarm.empty()
+    again = await there.said(COMPLETIONS, **wish)
+    cached = again["usage"]["prompt_tokens_details"]["cached_tokens"]
+    assert first["usage"]["prompt_tokens_details"]["cached_tokens"] == 0 and cached > 0
+    assert f'tokens_total{{kind="cached",model="other"}} {float(cached)}' in (await there.http.get("/metrics")).text
+    assert again["choices"] == first["choices"]

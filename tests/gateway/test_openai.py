@@ -66,11 +66,13 @@ async def test_streamed_chat(there: House, client: openai.AsyncOpenAI):
 
 
 async def test_the_helper_for_streams_puts_the_same_answer_together(there: House, client: openai.AsyncOpenAI):
+    ids = undisturbed(there.codec.encode("<user>hi\n<assistant>", special=False), 9)
+    wish = {"ignore_eos": True, "stop_token_ids": [ids[8]]}  # the helper raises where an answer was cut by its length
     async with client.chat.completions.stream(
-        model=MODEL.name, messages=MESSAGES, max_tokens=9, temperature=0, n=2, **MORE
+        model=MODEL.name, messages=MESSAGES, max_tokens=20, temperature=0, n=2, extra_body=wish
     ) as stream:
         whole = await stream.get_final_completion()
-    assert [choice.message.content for choice in whole.choices] == [expected(there, 9)] * 2
+    assert [choice.message.content for choice in whole.choices] == [there.codec.decode(ids[:8])] * 2
 
 
 async def test_completions(there: House, client: openai.AsyncOpenAI):
@@ -140,11 +142,11 @@ async def test_trouble_in_mid_stream_is_raised(there: House, client: openai.Asyn
     stream = await client.chat.completions.create(
         model=MODEL.name, messages=MESSAGES, max_tokens=50, temperature=0, stream=True, **MORE
     )
-    heard = 0
+    for _ in range(3):
+        await anext(aiter(stream))
     with pytest.raises(openai.APIError) as trouble:
-        async for _ in stream:
-            heard += 1
-    assert heard > 2 and trouble.value.code is not None
+        await _all(stream)
+    assert trouble.value.code is not None
 
 
 async def test_what_is_to_be_tried_again_is(there: House, client: openai.AsyncOpenAI):
@@ -173,6 +175,10 @@ async def test_leaving_a_stream_cancels_its_session(there: House, client: openai
     )
     await anext(aiter(stream))
     await stream.close()
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(2):
         await there.swarm.empty()
     await until(lambda: there.desk.gate.running == 0)
+
+
+async def _all(stream: Any) -> list[Any]:
+    return [each async for each in stream]

@@ -8,7 +8,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from model.config import read_config
-from peer.around import VIEW_S, announced, limits_for, warn_of_namesakes
+from peer.around import FRESH_S, VIEW_S, Announced, limits_for, warn_of_namesakes
 from proto.messages import Neighbour
 from proto.options import MAX_MESSAGE_BYTES
 from swarm.clock import VirtualClock
@@ -49,7 +49,7 @@ class Place:
 
 async def test_whoever_is_announced_may_be_dialled_and_nobody_else():
     directory, clock = Counting(a_peer(1), a_peer(2)), VirtualClock()
-    known = announced(directory, a_model(), clock)  # type: ignore[arg-type]
+    known = Announced(directory, a_model(), clock)  # type: ignore[arg-type]
     one = Place(a_peer(1)).seat
     assert await known(one) and await known(Place(a_peer(2)).seat)
     assert directory.looks == 1
@@ -60,7 +60,7 @@ async def test_whoever_is_announced_may_be_dialled_and_nobody_else():
 
 async def test_who_is_not_known_is_looked_up_again_once_a_second():
     directory, clock = Counting(a_peer(1)), VirtualClock()
-    known = announced(directory, a_model(), clock)  # type: ignore[arg-type]
+    known = Announced(directory, a_model(), clock)  # type: ignore[arg-type]
     late = Place(a_peer(3)).seat
     assert not await known(late)
     directory.peers.append(a_peer(3))
@@ -75,7 +75,7 @@ async def test_who_asks_while_the_swarm_is_looked_at_waits_for_what_is_found():
     """Two Seats get their Paths at once, to different neighbours: neither is to be told that nobody is there."""
     directory = Counting(a_peer(1), a_peer(2))
     directory.open.clear()
-    known = announced(directory, a_model(), VirtualClock())  # type: ignore[arg-type]
+    known = Announced(directory, a_model(), VirtualClock())  # type: ignore[arg-type]
     asking = [asyncio.create_task(known(Place(a_peer(n)).seat)) for n in (1, 2, 3)]
     await settle()
     directory.open.set()
@@ -90,7 +90,7 @@ async def test_a_look_that_failed_does_not_lock_the_door():
         raise SwarmError("the swarm does not answer")
 
     answer, directory.view = directory.view, fail  # type: ignore[method-assign]
-    known = announced(directory, a_model(), clock)  # type: ignore[arg-type]
+    known = Announced(directory, a_model(), clock)  # type: ignore[arg-type]
     with pytest.raises(SwarmError):
         await known(Place(a_peer(1)).seat)
     directory.view = answer  # type: ignore[method-assign]
@@ -119,3 +119,16 @@ def test_limits_are_a_full_chunk_and_what_the_model_says(tmp_path: Path):
     assert (limits.max_chunk_tokens, limits.max_tokens) == (16, model.max_positions)
     assert 16 * model.hidden_size * 4 < limits.max_frame_bytes <= MAX_MESSAGE_BYTES
     assert limits_for(model, 1 << 20).max_frame_bytes == MAX_MESSAGE_BYTES
+
+
+async def test_it_looks_by_itself_so_that_nobody_waits_and_nobody_stays_for_ever():
+    directory, clock = Counting(a_peer(1)), VirtualClock()
+    known = Announced(directory, a_model(), clock)  # type: ignore[arg-type]
+    running = asyncio.create_task(known.run())
+    await settle()
+    assert await known(Place(a_peer(1)).seat) and directory.looks == 1
+    directory.peers.clear()
+    clock.advance(FRESH_S)
+    await settle()
+    assert not await known(Place(a_peer(1)).seat) and directory.looks == 2
+    running.cancel()

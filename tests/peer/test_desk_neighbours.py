@@ -9,7 +9,7 @@ import pytest
 from peer.desk import MAX_EARLY
 from proto.messages import Advance, Chunk, Close, Done, Entry, Opened, Path, Timing, Token, Trouble, Want
 from proto.outflow import WINDOW
-from swarm.errors import BadNumbers, DeadLink, NoSeat, OutOfOrder
+from swarm.errors import BadNumbers, DeadLink, NoSeat, OutOfOrder, Overflow
 from swarm.span import Span
 from tests.support.desks import A, B, C, Pile, Swarm, rows_from
 from tests.support.seats import opening, tokens
@@ -300,7 +300,7 @@ async def test_more_that_is_early_than_waits_is_trouble_at_the_hop_before(ahead:
     heard = swarm.settle()
     (seat,) = swarm.tables[1].desk.seats
     assert len(seat.early) == MAX_EARLY
-    assert troubles(heard) == ([(0, swarm.tables[1].peer_id, OutOfOrder)] if ahead > MAX_EARLY else [])
+    assert troubles(heard) == ([(0, swarm.tables[1].peer_id, Overflow)] if ahead > MAX_EARLY else [])
 
 
 async def test_a_stranger_with_a_guess_writes_nothing():

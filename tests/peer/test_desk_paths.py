@@ -8,7 +8,7 @@ import pytest
 
 from peer.desk import MAX_EARLY
 from proto.messages import Advance, Chunk, Done, Entry, Kept, Path, Timing, Token, Want
-from swarm.errors import BadRequest, OutOfOrder
+from swarm.errors import BadRequest, OutOfOrder, Overflow
 from swarm.span import Span
 from tests.support.desks import A, B, Pile, Table, rows_from
 from tests.support.seats import hidden, opening, tokens
@@ -55,7 +55,7 @@ async def test_only_so_much_waits_for_a_path(table: Table):
     table.say(opening())
     for position in range(MAX_EARLY):
         assert table.say(tokens(position, position)) == []
-    assert [type(entry.body) for entry in table.say(tokens(MAX_EARLY, MAX_EARLY))] == [OutOfOrder]
+    assert [type(entry.body) for entry in table.say(tokens(MAX_EARLY, MAX_EARLY))] == [Overflow]
     table.say(Path(0, None, 0))
     assert len(table.compute()) == MAX_EARLY
 

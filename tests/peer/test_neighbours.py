@@ -148,8 +148,8 @@ async def test_that_a_peer_cannot_be_reached_every_ear_hears_once_and_it_is_reme
 
 
 async def test_a_peer_that_does_not_answer_in_time_cannot_be_reached(town: Town, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(module, "DIAL_TIMEOUT_S", 0.05)
-    town.gate.clear()  # also the swarm may be slow
+    monkeypatch.setattr(module, "LOOK_UP_TIMEOUT_S", 0.05)
+    town.gate.clear()  # the swarm is slow
     ear = Listening()
     town.send("127.0.0.1:1", A, 0, ear)
     fault = await ear.next()

@@ -402,3 +402,14 @@ def test_everything_added_is_computed_once_in_order_and_within_bounds(
         assert rounds <= 2000
     assert computed == added
     assert (s.queue_tokens, len(s)) == (0, 0)
+
+
+def test_a_chunk_that_is_all_drafts_but_one_is_never_split():
+    """Nothing of it can go before its drafts: it goes whole, whatever the budget."""
+    books = scheduler(prefill_tokens=6)
+    books.add("a", Chunk(0, 0, 5, Want.NOTHING, token_ids=(1,) * 5))
+    books.add("b", Chunk(0, 0, 5, Want.NOTHING, token_ids=(1,) * 5, drafts=(1,) * 4))
+    taken: list[int] = []
+    while (batch := books.next_batch()) is not None:
+        taken += [work.chunk.count for work in batch.works]
+    assert sum(taken) == 10

@@ -216,3 +216,9 @@ def test_a_lease_runs_out_unless_it_is_renewed_or_the_engine_is_at_work():
     assert not one.expired(1000.0)
     one.finish(chunk, ())
     assert one.expired(1000.0)
+
+
+def test_drafts_of_which_nothing_is_wanted_are_refused():
+    """A scheduler that splits prefill cannot split those."""
+    refused = seat().admit(0, dataclasses.replace(tokens(0, 0, 5, Want.NOTHING), drafts=(1, 2, 3, 4)))
+    assert isinstance(refused, BadRequest) and "4 drafts" in str(refused)

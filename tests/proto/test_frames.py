@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from proto import frames
 from proto import shoal_pb2 as pb
-from proto.limits import Limits
+from proto.limits import MAX_STEP, Limits
 from proto.messages import (
     Advance,
     Body,
@@ -42,6 +42,7 @@ A, B = b"a" * 16, b"b" * 16
 LIMITS = Limits(hidden_size=4, vocab_size=100, max_chunk_tokens=8, max_tokens=64, max_history=16)
 
 uint32 = st.integers(0, 2**32 - 1)
+steps = st.integers(0, MAX_STEP)
 token_id = st.integers(0, 99)
 logprob = st.floats(-1e4, 0, width=32)
 sampling = st.builds(
@@ -65,14 +66,14 @@ digests = st.lists(st.binary(min_size=16, max_size=16), max_size=8).map(tuple)
 seconds = st.integers(0, 2**32 - 1).map(lambda microseconds: microseconds / 1e6)
 timings = st.lists(st.builds(Timing, uint32, seconds, seconds), max_size=4).map(tuple)
 neighbours = st.builds(
-    Neighbour, peer_id, st.sampled_from(["10.0.0.1:4000", "peer.example:1"]), seat_id, st.integers(1, 64)
+    Neighbour, peer_id, st.sampled_from(["10.0.0.1:4000", "peer.example:1"]), seat_id, st.integers(2, 64)
 )
 
 
 @st.composite
 def chunks(draw: st.DrawFn) -> Chunk:
     count = draw(st.integers(1, 8))
-    step, position, want = draw(uint32), draw(st.integers(0, 64 - count)), draw(st.sampled_from(Want))
+    step, position, want = draw(steps), draw(st.integers(0, 64 - count)), draw(st.sampled_from(Want))
     drafts, spent = tuple(draw(st.lists(token_id, max_size=count - 1))), draw(timings)
     if draw(st.booleans()):
         ids = draw(st.lists(token_id, min_size=count, max_size=count))
@@ -111,11 +112,11 @@ bodies: st.SearchStrategy[Body] = st.one_of(
             Opened,
             st.just(position),
             st.integers(0, 10**7).map(lambda ms: ms / 1000),
-            st.integers(1, 64),
+            st.integers(2, 64),
             st.integers(0, position),
         )
     ),
-    st.builds(Path, position, st.none() | neighbours, position, st.none() | neighbours, position, uint32),
+    st.builds(Path, position, st.none() | neighbours, position, st.none() | neighbours, position, steps),
     st.builds(Fork, seat_id, position, position, st.none() | sampling),
     st.builds(Kept, position, digests),
     st.builds(Trouble, peer_id, faults),

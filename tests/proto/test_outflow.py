@@ -284,14 +284,6 @@ def test_rows_have_no_gaps():
         flow.give(plain(1, 1))
 
 
-def test_a_step_is_repeated_when_it_is_asked_for():
-    flow = started()
-    flow.give(plain(0, 1))
-    flow.repeat(plain(0, 1))
-    assert flow.take() == [plain(0, 1), plain(0, 1)]
-    assert flow.end == 1
-
-
 def test_what_is_cut_is_not_sent_again_either():
     flow = started(limit=2)
     for position in range(0, 16, 2):

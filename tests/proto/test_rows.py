@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 from itertools import count
 
@@ -107,3 +108,17 @@ def test_what_does_not_fit_the_disk_stays_in_memory_and_is_tried_again():
     rows.spill()
     assert (rows.size, rows.spilled) == (mib, 3 * mib)
     assert rows.take(0, 4).data == b"".join(bytes([number]) * mib for number in range(4))
+
+
+def test_the_disk_is_given_back_once_nothing_in_the_file_is_of_use():
+    rows = Rows()
+    for _ in range(2):
+        for _ in range(6):
+            rows.put(hidden(WireDType.F32, [bytes(12)] * 2))
+        rows.spill()
+        assert rows._file is not None and os.fstat(rows._file.fileno()).st_size == rows.spilled
+        rows.trim(rows.end - 1)
+        assert (rows.spilled, os.fstat(rows._file.fileno()).st_size) == (0, 0)
+    rows.spill()
+    rows.cut(0)
+    assert os.fstat(rows._file.fileno()).st_size == 0
