@@ -102,7 +102,7 @@ class Desk:
             answer = self._act(link, item)
         except Fault as fault:
             self.meter.refused(fault.code)
-            answer = Entry(item.session, item.epoch, fault)  # its epoch: an old asker hears it, the present one does not
+            answer = Entry(item.session, item.epoch, fault)  # under its own epoch: only who asked hears it
         except Exception as error:  # a mistake of ours with one Session must not end the Link that others share
             log.exception("receiving failed", session=item.session.hex()[:8])
             failed = Internal(f"this peer failed while receiving ({type(error).__name__}); use another")

@@ -9,7 +9,7 @@ import pytest
 from peer.desk import MAX_EARLY
 from proto.messages import Advance, Chunk, Close, Done, Entry, Opened, Path, Timing, Token, Trouble, Want
 from proto.outflow import WINDOW
-from swarm.errors import BadNumbers, DeadLink, NoSeat, OutOfOrder, Overflow
+from swarm.errors import BadNumbers, DeadLink, NoSeat, Overflow
 from swarm.span import Span
 from tests.support.desks import A, B, C, Pile, Swarm, rows_from
 from tests.support.seats import opening, tokens
