@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from model.config import ModelConfig
 
 VIEW_S = 1.0  # before the swarm is asked again for a Peer that it did not announce
-FRESH_S = 10.0  # between looks at everybody
+FRESH_S = 5.0  # between looks at everybody
 
 log = structlog.get_logger("peer.around")
 
@@ -47,28 +47,39 @@ class Announced:
         self._directory, self._model, self._clock = directory, model, clock
         self._addresses: frozenset[tuple[str, str]] = frozenset()
         self._looked_at: float | None = None
-        self._looking = asyncio.Lock()  # who asks meanwhile waits for what is found
+        self._looking: asyncio.Task[None] | None = None  # who asks meanwhile waits for what is found
 
     async def __call__(self, to: Neighbour) -> bool:
+        """Raises SwarmError where the swarm cannot be seen. Who does not want to wait for it leaves; it goes on."""
         wanted = (to.peer_id, to.address)
         if wanted not in self._addresses:
-            async with self._looking:
-                fresh = self._looked_at is not None and self._clock.monotonic() - self._looked_at < VIEW_S
-                if wanted not in self._addresses and not fresh:
-                    await self._look()
+            fresh = self._looked_at is not None and self._clock.monotonic() - self._looked_at < VIEW_S
+            if not fresh or self._looking is not None:
+                await asyncio.shield(self._look())
         return wanted in self._addresses
 
     async def run(self) -> None:
         """Look for ever."""
         while True:
             try:
-                async with self._looking:
-                    await self._look()
+                await self._look()
             except ShoalError as error:
                 log.info("cannot see who is in the swarm", why=str(error))
             await self._clock.sleep(FRESH_S)
 
-    async def _look(self) -> None:
+    def _look(self) -> asyncio.Task[None]:
+        """The look that is under way, or a new one."""
+        if self._looking is None:
+            self._looking = asyncio.create_task(self._view())
+            self._looking.add_done_callback(self._looked)
+        return self._looking
+
+    def _looked(self, task: asyncio.Task[None]) -> None:
+        self._looking = None
+        if not task.cancelled():
+            task.exception()  # heard, whether or not somebody still waits
+
+    async def _view(self) -> None:
         view = await self._directory.view(self._model)
         self._looked_at = self._clock.monotonic()
         self._addresses = frozenset((peer.peer_id, peer.address) for peer in view.peers)

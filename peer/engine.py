@@ -9,6 +9,7 @@ told by a ``House``. What the runner raises, faults the Seats of its Batch; the 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -122,11 +123,12 @@ class Engine:
     async def _wait(self, seconds: float | None) -> None:
         """Returns when something has changed, or after ``seconds``."""
         self._ready.clear()
-        try:
+        if seconds is None:
+            await self._ready.wait()
+            return
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._ready.wait()
-        except TimeoutError:
-            pass
 
     def close(self) -> None:
         """Let the compute thread end after what it is at."""

@@ -7,6 +7,7 @@ ports bound → model understood, swarm joined → Span chosen, announced as JOI
 from __future__ import annotations
 
 import asyncio
+import gc
 import importlib
 import json
 import secrets
@@ -127,6 +128,8 @@ class Serving:
                     await server.start(service)
                     await server.set_serving(True)
                     claim.state = PeerState.READY
+                    gc.collect()
+                    gc.freeze()  # what is here stays: collections in mid-step need not look at it
                     if await announcer.announce_until(self._leaving):
                         self._say_ready(claim, directory)
                         await self._leaving.wait()
