@@ -11,12 +11,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import ParamSpec, Protocol, TypeVar
 
 import structlog
 
+from peer.compute import ComputeThread
 from peer.housing import Housed, Job, Pager
 from peer.meter import Meter
 from peer.scheduler import Batch, Scheduler, Work
@@ -65,7 +65,7 @@ class Engine:
         self._meter = meter or Meter()
         self._clock = clock or SystemClock()
         self._ready = asyncio.Event()
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="compute")
+        self._thread = ComputeThread()
         self._running_tokens = 0
         self._running: set[Seat] = set()  # whose Chunks are computed now, and are still wanted
 
@@ -76,7 +76,10 @@ class Engine:
 
     def submit(self, seat: Seat, chunk: Chunk) -> None:
         """Queue an accepted Chunk. What may pile up is bounded by what the Seats have reserved."""
-        self._scheduler.add(seat, chunk, seat.client, seat.request.num_hops, self._clock.monotonic())
+        request = seat.request
+        self._scheduler.add(
+            seat, chunk, seat.client, request.num_hops, self._clock.monotonic(), leads=request.span.start == 0
+        )
         self._ready.set()
 
     def discard(self, seat: Seat) -> None:
@@ -87,8 +90,7 @@ class Engine:
 
     async def call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run something else on the compute thread: loading, the probe."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._thread, lambda: function(*args, **kwargs))
+        return await self._thread.call(function, *args, **kwargs)
 
     async def outputs(self, runner: Computing, house: House) -> AsyncIterator[list[Output]]:
         """The outputs of one Batch after the other, for ever."""
@@ -100,7 +102,8 @@ class Engine:
                 continue
             housed = house(batch.works, self._scheduler.waits)
             for work in housed.stay:
-                self._scheduler.put_back(work, work.seat.client, work.seat.request.num_hops)
+                request = work.seat.request
+                self._scheduler.put_back(work, work.seat.client, request.num_hops, leads=request.span.start == 0)
             if not housed.go:
                 await self.call(_copy, runner, housed.jobs)
                 await self._wait(NO_ROOM_S)
@@ -109,16 +112,20 @@ class Engine:
             self._running_tokens, self._running = batch.num_tokens, {work.seat for work in batch.works}
             answers, seconds = await self.call(_timed, runner, batch.works, housed.jobs, self._clock)
             self._running_tokens = 0
-            rows, waited = batch.num_decode_rows, [begin - work.since for work in batch.works]
-            self._meter.observe_batch(len(batch.works), batch.num_tokens - rows, rows, waited, seconds)
-            if not all(isinstance(answer, Fault) for answer in answers):
-                self._scheduler.observe(batch, seconds)
             yield [
                 Output(work, answer, begin - work.since, seconds, len(batch.works), batch.num_tokens)
                 for work, answer in zip(batch.works, answers, strict=True)
                 if work.seat in self._running
             ]
             self._running = set()
+            self._observe(batch, answers, begin, seconds)
+
+    def _observe(self, batch: Batch[Seat], answers: Sequence[Answer | Fault], begin: float, seconds: float) -> None:
+        """Keep the books of a Batch, once its outputs are on their way: the next Hop waits for those."""
+        rows, waited = batch.num_decode_rows, [begin - work.since for work in batch.works]
+        self._meter.observe_batch(len(batch.works), batch.num_tokens - rows, rows, waited, seconds)
+        if not all(isinstance(answer, Fault) for answer in answers):
+            self._scheduler.observe(batch, seconds)
 
     async def _wait(self, seconds: float | None) -> None:
         """Returns when something has changed, or after ``seconds``."""
@@ -132,7 +139,7 @@ class Engine:
 
     def close(self) -> None:
         """Let the compute thread end after what it is at."""
-        self._thread.shutdown(wait=False, cancel_futures=True)
+        self._thread.close()
 
 
 def _timed(

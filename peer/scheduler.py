@@ -2,10 +2,10 @@
 only what it is told.
 
 **Decodes first.** A decode is a Chunk of one position, and of drafts after it. Rows beside each other cost little more
-than one, so a Batch takes what is ready, up to a cap: of the Seats that decode here, about as many are at this Hop at a
-time as their Routes have Hops to share them, the sum of 1/hops. Were all taken at once, the neighbours would idle; so
-they fall into groups that go round one behind the other, and a group that has merged is split again. Where fewer are
-ready than such a group has, the Batch may wait a moment for more (``patience``). A Seat counts as decoding until
+than one, so a Batch takes what is ready. The first Hop of a Route sees to it that Seats go round together: all of those
+that decode, or in groups one behind the other so that no Hop idles, whichever was seen to be faster (``grouping``). A
+group has its share by the Hops of their Routes, the sum of 1/hops; one that has merged is split again. Where fewer are
+ready than should go together, the Batch may wait a moment for more (``patience``). A Seat counts as decoding until
 ``2 * hops + 2`` Batches have gone without it, and twice the time between its last two.
 
 **Then prefill**, split where it does not fit. Nobody decodes: up to ``prefill_tokens``. Somebody does, be it at
@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from math import ceil
 from typing import Generic, TypeVar
 
+from peer.grouping import Grouping
 from peer.pace import Pace
 from peer.patience import Patience
 from peer.turns import Turns
@@ -35,6 +36,7 @@ from proto.messages import Chunk, Want
 S = TypeVar("S", bound=Hashable)  # whatever stands for a Seat
 
 PREFILL_QUANTUM = 32  # tokens a turn
+CALM = 4  # Batches without prefill; then rounds of decodes are compared again
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,7 @@ class _Queue:
 
     client: str
     num_hops: int
+    leads: bool
     chunks: deque[tuple[Chunk, float]]
 
     @property
@@ -78,6 +81,7 @@ class _Decoding:
     """When a Seat decoded last: in which Batch and at what time, and how long after the time before."""
 
     num_hops: int
+    leads: bool
     number: int
     at: float
     interval: float
@@ -94,17 +98,21 @@ def is_decode(chunk: Chunk) -> bool:
 class Scheduler(Generic[S]):
     """Ready Chunks, one queue a Seat; Seats in the order in which their foremost Chunk became ready."""
 
-    def __init__(self, *, prefill_tokens: int = 256, max_decodes: int):
+    def __init__(self, *, prefill_tokens: int = 256, max_decodes: int, grouping: Grouping | None = None):
         assert prefill_tokens > 0 and max_decodes > 0, (prefill_tokens, max_decodes)
         self.prefill_tokens = prefill_tokens
         self.max_decodes = max_decodes
         self.queue_tokens = 0
         self.look_again_s: float | None = None  # set when Chunks are held back: ask again then, or when one is added
         self.pace = Pace()
+        self._grouping = grouping or Grouping()
         self._patience = Patience()
         self._queues: dict[S, _Queue] = {}
         self._turns = Turns(PREFILL_QUANTUM), Turns(1)  # prefill, decode
         self._decoding: dict[S, _Decoding] = {}
+        self._leading = 0  # Seats that decode and whose Routes begin here
+        self._grouped: bool | None = None  # whether they go in groups; None where there is no choice
+        self._calm = 0  # Batches since one had prefill
         self._number = 0  # of Batches
         self._begun = 0.0  # when the last one was taken
         self._decode_end: float | None = None  # since when no decode is ready
@@ -113,11 +121,15 @@ class Scheduler(Generic[S]):
         """How many Seats have something ready."""
         return len(self._queues)
 
-    def add(self, seat: S, chunk: Chunk, client: str = "", num_hops: int = 1, now: float = 0.0) -> None:
-        """``client`` is whose turn it is to use up; ``num_hops`` of the Seat's Route; ``now`` by the engine's clock."""
+    def add(
+        self, seat: S, chunk: Chunk, client: str = "", num_hops: int = 1, now: float = 0.0, *, leads: bool = True
+    ) -> None:
+        """``client`` is whose turn it is to use up; ``num_hops`` of the Seat's Route, and whether this Hop is the first
+        of it; ``now`` by the engine's clock.
+        """
         queue = self._queues.get(seat)
         if queue is None:
-            queue = self._queues[seat] = _Queue(client, max(1, num_hops), deque())
+            queue = self._queues[seat] = _Queue(client, max(1, num_hops), leads, deque())
         queue.chunks.append((chunk, now))
         self.queue_tokens += chunk.count
         if self._decode_end is not None and is_decode(chunk):
@@ -128,9 +140,9 @@ class Scheduler(Generic[S]):
         """Whether the Seat has something ready."""
         return seat in self._queues
 
-    def put_back(self, work: Work[S], client: str = "", num_hops: int = 1) -> None:
+    def put_back(self, work: Work[S], client: str = "", num_hops: int = 1, *, leads: bool = True) -> None:
         """A Work of the last Batch cannot be computed yet; it is its Seat's next one again."""
-        queue = self._queues.setdefault(work.seat, _Queue(client, max(1, num_hops), deque()))
+        queue = self._queues.setdefault(work.seat, _Queue(client, max(1, num_hops), leads, deque()))
         queue.chunks.appendleft((work.chunk, work.since))
         self.queue_tokens += work.chunk.count
 
@@ -156,10 +168,11 @@ class Scheduler(Generic[S]):
         """Take out the next Batch; None when nothing is ready, or should wait (``look_again_s``)."""
         self.look_again_s = None
         decodes, prefills = self._sorted()
-        chosen, wait_s = self._choose(decodes, now)
+        cap, wait_s = self._cap(decodes, bool(prefills), now)
         if wait_s:
             self.look_again_s = wait_s
             return None
+        chosen = self._choose(decodes, cap)
         shares: dict[S, int] = {}
         if prefills:
             budget = self._budget(chosen, now)
@@ -168,10 +181,7 @@ class Scheduler(Generic[S]):
             return None
         self._number += 1
         self._begun = now
-        for seat in chosen:
-            known = self._decoding.get(seat)
-            interval = 0.0 if known is None else now - known.at
-            self._decoding[seat] = _Decoding(self._queues[seat].num_hops, self._number, now, interval)
+        self._note(chosen, now, calm=not shares)
         works = [self._take(seat, None, now) for seat in chosen]
         works += [self._take(seat, count, now) for seat, count in shares.items()]
         return Batch(tuple(works))
@@ -184,29 +194,56 @@ class Scheduler(Generic[S]):
             (decodes if is_decode(queue.front) else prefills).append(seat)
         return decodes, prefills
 
-    def _choose(self, ready: Sequence[S], now: float) -> tuple[Sequence[S], float]:
-        """The decodes of this Batch, and how long to wait for more first."""
+    def _cap(self, ready: Sequence[S], prefill_waits: bool, now: float) -> tuple[int, float]:
+        """How many decodes of Routes that begin here may go now, and how long to wait for more of them first."""
         self._decoding = {s: d for s, d in self._decoding.items() if d.lasts(self._number, now)}
-        active = {seat: decoding.num_hops for seat, decoding in self._decoding.items()}
-        active |= {seat: self._queues[seat].num_hops for seat in ready}
-        share = sum(1 / hops for hops in active.values())
+        leading = {seat: decoding.num_hops for seat, decoding in self._decoding.items() if decoding.leads}
+        leading |= {seat: self._queues[seat].num_hops for seat in ready if self._queues[seat].leads}
+        share = sum(1 / hops for hops in leading.values())
+        self._grouped = None
+        if len(leading) > max(1, ceil(share - 1e-6)):
+            self._grouped = self._grouping.grouped(len(leading), prefill_waits=prefill_waits)
+            if not self._grouped:
+                share = float(len(leading))
+        self._leading = len(leading)
         cap = min(self.max_decodes, ceil(share - 1e-6))
-        if len(ready) <= cap:
-            if not ready:
-                return ready, 0.0
-            return ready, self._patience.wait_s(len(ready), min(share, cap), self.pace.decode_s(cap), now)
+        here = sum(self._queues[seat].leads for seat in ready)
+        if not here or here < len(ready) or here > cap:
+            return cap, 0.0
+        return cap, self._patience.wait_s(here, min(share, cap), self.pace.decode_s(cap), now)
+
+    def _choose(self, ready: Sequence[S], cap: int) -> Sequence[S]:
+        """The decodes of this Batch, at most ``cap`` of them of Routes that begin here."""
+        if len(ready) <= min(cap, self.max_decodes):
+            return ready
         waiting = self._by_client(ready)
         turns, chosen = self._turns[1], list[S]()
         for client in waiting:
             turns.join(client)
-        while len(chosen) < cap:
+        while waiting and len(chosen) < self.max_decodes:
             client = turns.first(waiting)
             seat = waiting[client].popleft()
-            chosen.append(seat)
-            turns.charge(client, self._queues[seat].front.count)
+            queue = self._queues[seat]
+            if not queue.leads or cap > 0:
+                cap -= queue.leads
+                chosen.append(seat)
+                turns.charge(client, queue.front.count)
             if not waiting[client]:
                 del waiting[client]
-        return chosen, 0.0
+        return chosen
+
+    def _note(self, chosen: Sequence[S], now: float, *, calm: bool) -> None:
+        """These Seats decode now, each again after a round; one without prefill in it tells which way is faster."""
+        rounds: list[float] = []
+        for seat in chosen:
+            known, queue = self._decoding.get(seat), self._queues[seat]
+            interval = 0.0 if known is None else now - known.at
+            if known is not None and queue.leads:
+                rounds.append(interval)
+            self._decoding[seat] = _Decoding(queue.num_hops, queue.leads, self._number, now, interval)
+        self._calm = self._calm + 1 if calm else 0
+        if self._grouped is not None and rounds and self._calm > CALM:
+            self._grouping.observe(self._leading, self._grouped, len(rounds), sum(rounds) / len(rounds))
 
     def _budget(self, decodes: Sequence[S], now: float) -> int:
         """How many tokens of prefill go along; sets ``look_again_s`` where none may go, and nothing else goes."""

@@ -87,8 +87,8 @@ class Service:
         context.add_done_callback(lambda _: self._desk.leave(link))  # pyright: ignore[reportArgumentType]
         try:
             async for frame in outbox.frames():
-                self._meter.sent(self._sides.get(link, Side.CLIENT), frame.ByteSize())
                 yield frame
+                self._meter.sent(self._sides.get(link, Side.CLIENT), frame.ByteSize())
         finally:
             self._desk.leave(link)
             self._sides.pop(link, None)
@@ -99,16 +99,17 @@ class Service:
     async def _read(self, requests: AsyncIterator[bytes], link: int, outbox: Outbox) -> None:
         """Everything that comes over one Link, until it ends; then the outbox is closed, which ends the writing."""
         try:
+            data: bytes | None = b""
             items = await self._greet(requests, link, outbox)
-            while items is not None:
+            while data is not None:
                 for item in items:
                     if item.session:
                         self._desk.receive(link, item)
                     else:
                         _of_the_link(item)
+                self._meter.received(self._sides.get(link, Side.CLIENT), len(data))
                 data = await anext(requests, None)
-                self._meter.received(self._sides.get(link, Side.CLIENT), len(data or b""))
-                items = None if data is None else frames.decode(data, self._limits)
+                items = [] if data is None else frames.decode(data, self._limits)
         except Fault as fault:
             log.info("link ends", link=link, why=str(fault))
             self._meter.refused(fault.code)

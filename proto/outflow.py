@@ -54,7 +54,8 @@ class Outflow:
         self.end = chunk.end
         if self.keeps or not self.moving:
             self.rows.put(chunk.hidden)
-            chunk = replace(chunk, hidden=None)  # the rows have it, perhaps in a file
+            if chunk.count > 1 or not self.moving:
+                chunk = replace(chunk, hidden=None)  # the rows have it, perhaps in a file
         if chunk.end > self.skip:
             self._queue.append(_rest(chunk, self.skip))
 

@@ -8,12 +8,14 @@ from collections.abc import AsyncIterator, Callable, Sequence
 import pytest
 
 from peer.engine import Engine, Output
+from peer.grouping import Grouping
 from peer.housing import Housed
 from peer.scheduler import Scheduler, Work
 from peer.seat import Seat
 from proto.messages import Token, Want
 from swarm.clock import VirtualClock
 from swarm.errors import BadNumbers, Internal
+from swarm.span import Span
 from tests.support.compute import FakeRunner
 from tests.support.seats import opening, seat, tokens
 
@@ -185,27 +187,37 @@ async def test_an_output_says_where_its_time_went():
 async def test_the_scheduler_hears_how_long_a_batch_took_but_for_one_that_failed():
     clock, scheduler = VirtualClock(), Scheduler[Seat](prefill_tokens=16, max_decodes=8)
     engine, runner = Engine(scheduler, clock), Slow(clock)
-    outputs = engine.outputs(runner, everyone)
+    outputs, one = engine.outputs(runner, everyone), named("a")
     runner.error = RuntimeError("broken kernel")
-    engine.submit(named("a"), tokens(0, 0))
+    engine.submit(one, tokens(0, 0))
+    await take(outputs)
+    runner.error = None
+    engine.submit(one, tokens(0, 0))
     await take(outputs)
     assert scheduler.pace.decode_s(1) is None
-    runner.error = None
-    engine.submit(named("a"), tokens(0, 0))
+    engine.submit(one, tokens(0, 0))
     await take(outputs)
-    assert scheduler.pace.decode_s(1) == 2.5
+    assert scheduler.pace.decode_s(1) == 2.5, "heard once the outputs were on their way"
     engine.close()
 
 
-async def test_seats_are_scheduled_by_their_client_and_the_length_of_their_route():
-    scheduler = Scheduler[Seat](prefill_tokens=16, max_decodes=8)
+class InGroups(Grouping):
+    def grouped(self, sessions: int, *, prefill_waits: bool = False) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(("start", "sizes"), [(0, [2, 2]), (1, [4])])
+async def test_a_seat_is_scheduled_by_the_length_of_its_route_and_whether_that_begins_here(
+    start: int, sizes: list[int]
+):
+    scheduler = Scheduler[Seat](prefill_tokens=16, max_decodes=8, grouping=InGroups())
     engine = Engine(scheduler, VirtualClock())
     outputs = engine.outputs(FakeRunner(), everyone)
     for name in "abcd":
-        one = seat(request=opening(num_hops=2))
+        one = seat(request=opening(num_hops=2, span=Span(start, 8)))
         one.session, one.client = name.encode(), name
         engine.submit(one, tokens(0, 0))
-    assert [len(await take(outputs)) for _ in range(2)] == [2, 2]
+    assert [len(await take(outputs)) for _ in sizes] == sizes
     engine.close()
 
 
