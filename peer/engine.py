@@ -41,8 +41,6 @@ class Output:
     answer: Answer | Fault
     queue_s: float  # from its arrival, or from when the part before it was taken, to its Batch
     compute_s: float  # of the whole Batch
-    batch_seats: int
-    batch_tokens: int
 
 
 class Computing(Pager, Protocol):
@@ -113,7 +111,7 @@ class Engine:
             answers, seconds = await self.call(_timed, runner, batch.works, housed.jobs, self._clock)
             self._running_tokens = 0
             yield [
-                Output(work, answer, begin - work.since, seconds, len(batch.works), batch.num_tokens)
+                Output(work, answer, begin - work.since, seconds)
                 for work, answer in zip(batch.works, answers, strict=True)
                 if work.seat in self._running
             ]

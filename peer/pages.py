@@ -35,7 +35,6 @@ class PagePool:
         self.limit = int(num_pages * overcommit)
         self.owed = 0
         self.hits = 0  # Pages that were looked for and found, since the start
-        self.misses = 0
         self._holders = [0] * num_pages
         self._free = list(range(num_pages - 1, -1, -1))
         self._cached: OrderedDict[int, None] = OrderedDict()  # nobody holds them; the least recently used first
@@ -83,16 +82,6 @@ class PagePool:
             self.owed -= 1
             self._holders[page] = 1
         return page
-
-    def reserve(self, count: int) -> tuple[int, ...]:
-        """Promise and take ``count`` Pages, all or none. Raises Refused as ``promise`` does."""
-        assert count > 0, count
-        self.promise(count)
-        if count > self.free:
-            self.owed -= count
-            raise Refused(f"{count} pages wanted, {self.free} of {self.total} are free now", RETRY_AFTER_S)
-        pages = [self.take() for _ in range(count)]
-        return tuple(page for page in pages if page is not None)
 
     def share(self, pages: Sequence[int]) -> None:
         """One holder more for each of these."""
@@ -154,7 +143,6 @@ class PagePool:
             self._holders[page] += 1
             found.append(page)
         self.hits += len(found)
-        self.misses += len(digests) - len(found)
         return tuple(found)
 
     def _pick(self) -> int | None:

@@ -59,11 +59,6 @@ class Link:
         return self._failure is None
 
     @property
-    def closed_reason(self) -> str | None:
-        """Why the Link is no longer alive, in one line; None while it is."""
-        return None if self._failure is None else str(self._failure)
-
-    @property
     def listeners(self) -> int:
         """Sessions that somebody listens to."""
         return len(self._ears)

@@ -199,7 +199,7 @@ async def test_a_session_that_does_not_read_loses_its_seat_and_no_other_does(tab
     table.pile.room = 2
     for step in range(3):
         table.desk.receive(table.link, Entry(A, 0, tokens(step, step)))
-        table.desk.deliver([Output(work, answer_to(work), 0, 0, 1, 1) for work in table.batch()])
+        table.desk.deliver([Output(work, answer_to(work), 0, 0) for work in table.batch()])
     assert [(entry.session, type(entry.body)) for entry in table.pile.take()] == [(A, Overflow)]
     assert [seat.session for seat in table.desk.seats] == [B]
     table.say(tokens(0, 0), session=B)

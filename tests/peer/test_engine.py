@@ -177,10 +177,10 @@ async def test_an_output_says_where_its_time_went():
     engine.submit(named("b"), tokens(0, 0, 6))
     clock.advance(1.0)
     (first,) = await take(outputs)
-    assert (first.queue_s, first.compute_s, first.batch_seats, first.batch_tokens) == (2.0, 10.0, 1, 16)
+    assert (first.queue_s, first.compute_s, first.work.chunk.count) == (2.0, 10.0, 16)
     second = await take(outputs)
     assert [(one.work.seat.session, one.queue_s) for one in second] == [(b"a", 10.0), (b"b", 11.0)]
-    assert [(one.compute_s, one.batch_seats, one.batch_tokens) for one in second] == [(7.0, 2, 10)] * 2
+    assert [one.compute_s for one in second] == [7.0, 7.0]
     engine.close()
 
 

@@ -123,7 +123,7 @@ class Table:
 
     def deliver(self, works: Iterable[Work[Any]], how: Callable[[Work[Any]], Any] = answer_to) -> list[Entry]:
         works = list(works)
-        self.desk.deliver([Output(work, how(work), 0.5, 0.25, len(works), 1) for work in works])
+        self.desk.deliver([Output(work, how(work), 0.5, 0.25) for work in works])
         return self.pile.take()
 
     def compute(self, how: Callable[[Work[Any]], Any] = answer_to) -> list[Entry]:
