@@ -16,6 +16,7 @@ from swarm.route import Hop
 from swarm.span import Span
 
 SERIAL_BYTES = 4
+GRAMMAR_S = 10.0  # more that a Hop may take for its answer, where it has to compile one
 NAME_BYTES = SESSION_BYTES - SERIAL_BYTES
 
 Blame = Callable[[Hop, Fault], None]
@@ -110,10 +111,12 @@ class Crew:
         return self._name + self._seats.to_bytes(SERIAL_BYTES, "big")
 
     async def _enter(self, hop: Hop, opening: Open) -> None:
+        sampling = opening.sampling
+        more_s = GRAMMAR_S if sampling is not None and sampling.grammar is not None else 0.0
         try:
             lane = await Lane.open(
                 self._lines, hop, self._next_seat(), self.epoch, opening, self._shape, self._mailbox,
-                max_chunk_tokens=self._config.prefill_chunk, timeout_s=self._config.open_timeout_s,
+                max_chunk_tokens=self._config.prefill_chunk, timeout_s=self._config.open_timeout_s + more_s,
             )  # fmt: skip
         except Fault as fault:
             self._blame(hop, fault)

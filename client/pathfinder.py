@@ -14,7 +14,7 @@ from typing import Protocol
 
 from client.config import ClientConfig
 from swarm.clock import Clock
-from swarm.errors import Draining, Fault, NoRoute, NoSeat, Refused, WrongModel
+from swarm.errors import BadGrammar, Draining, Fault, NoRoute, NoSeat, Refused, WrongModel
 from swarm.peerinfo import PeerInfo
 from swarm.route import Hop, Route
 from swarm.router import plan
@@ -61,6 +61,7 @@ class Pathfinder:
     def __init__(self, scout: Scout, profile: str, kv_tokens: int, config: ClientConfig, clock: Clock, pace: float):
         self.failures = 0
         self.last_fault: Fault | None = None
+        self._unfit: BadGrammar | None = None  # what was asked for
         self._scout, self._profile, self._kv_tokens = scout, profile, kv_tokens
         self._config, self._clock, self._pace = config, clock, pace
         self._grudges: dict[str, Grudge] = {}
@@ -91,7 +92,7 @@ class Pathfinder:
         backoff_s = min(FIRST_BACKOFF_S * 2 ** (failures - 1), MAX_BACKOFF_S)
         full = isinstance(fault, Refused) and fault.retry_after_s is not None
         match fault:
-            case Refused(retry_after_s=None):
+            case Refused(retry_after_s=None) | BadGrammar():
                 backoff_s = float("inf")
             case Refused(retry_after_s=float(retry_after_s)):
                 backoff_s = min(max(retry_after_s, FIRST_POLL_S), MAX_BACKOFF_S) * (1 + self._pace)
@@ -103,15 +104,18 @@ class Pathfinder:
                 pass
         self._grudges[peer.peer_id] = Grudge(peer.instance, now + backoff_s, failures, full)
         self.last_fault = fault
+        if isinstance(fault, BadGrammar):
+            self._unfit = fault
         self._relieved = ()
-        if not isinstance(fault, Refused | NoSeat):
+        if not isinstance(fault, Refused | NoSeat | BadGrammar):
             self._scout.ban(peer, str(fault))
         self.failures += not full
 
     async def plan(self, gaps: Sequence[Span]) -> tuple[Route, ...]:
         """A Route over each of ``gaps``. Waits for peers to appear, to free Pages, to get well, while that is worth it.
 
-        Raises NoRoute that names the Blocks nobody serves and the last Fault met.
+        Raises NoRoute that names the Blocks nobody serves and the last Fault met; BadGrammar where that is what keeps
+        peers from serving them.
         """
         config = self._config
         began = self._since = self._clock.monotonic() if self._since is None else self._since
@@ -131,6 +135,8 @@ class Pathfinder:
             try:
                 return tuple(self._route(gap) for gap in gaps)
             except NoRoute as error:
+                if self._unfit is not None:
+                    raise self._unfit from None
                 limit_s = config.admission_timeout_s if self._only_full(error.missing) else config.patience_s
                 if waited_s >= limit_s:
                     raise self._give_up(error) from None

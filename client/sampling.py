@@ -14,8 +14,9 @@ from typing import Any, TypedDict, cast
 
 from client.beams import BeamParams, EarlyStopping
 from client.choices import SEED_BITS, Choices
-from swarm.errors import UsageError
-from swarm.sampling import SamplingParams
+from model.grammar import json_grammar
+from swarm.errors import BadGrammar, UsageError
+from swarm.sampling import Grammar, GrammarKind, SamplingParams
 
 MAX_STOPS = 64
 MAX_STOP_LETTERS = 4096
@@ -42,6 +43,10 @@ class Options(TypedDict, total=False):
     num_beams: int | None
     length_penalty: float | None
     early_stopping: EarlyStopping | None
+    logit_bias: Mapping[int, float] | None  # token id → what is added to its logit, -100..100
+    min_tokens: int | None  # of the answer, before it may end
+    json_schema: Mapping[str, Any] | None  # that the answer has to fit
+    grammar: str | None  # the same in llguidance's Lark
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +79,14 @@ def read_options(
     max_new_tokens = options.get("max_new_tokens")
     if max_new_tokens is not None and _integer("max_new_tokens", max_new_tokens) < 1:
         raise UsageError(f"max_new_tokens must be at least 1, not {max_new_tokens}")
+    stop_ids = {_integer("stop_token_ids", token_id) for token_id in _several("stop_token_ids", options)}
+    ends = stop_ids | set(eos_token_ids)
+    if not options.get("ignore_eos"):
+        stop_ids = ends
     logprobs = options.get("logprobs")
+    min_tokens = _integer("min_tokens", _first(options.get("min_tokens"), 0))
+    if max_new_tokens is not None and min_tokens > max_new_tokens:
+        raise UsageError(f"min_tokens is {min_tokens}, more than max_new_tokens, {max_new_tokens}")
     sampling = SamplingParams(
         temperature=temperature,
         top_k=_integer("top_k", _first(options.get("top_k"), given.get("top_k"), 0)),
@@ -85,10 +97,11 @@ def read_options(
         frequency_penalty=_number(options, "frequency_penalty", 0.0),
         seed=secrets.randbits(SEED_BITS) if seed is None else _integer("seed", seed),
         logprobs=None if logprobs is None else _integer("logprobs", logprobs),
+        logit_bias=_logit_bias(options),
+        min_tokens=min_tokens,
+        end_token_ids=tuple(sorted(ends)) if min_tokens else (),
+        grammar=_grammar(options),
     )
-    stop_ids = {_integer("stop_token_ids", token_id) for token_id in _several("stop_token_ids", options)}
-    if not options.get("ignore_eos"):
-        stop_ids.update(eos_token_ids)
     n, best_of = options.get("n"), options.get("best_of")
     choices = Choices(1 if n is None else _integer("n", n), None if best_of is None else _integer("best_of", best_of))
     beams = _beams(options, choices, sampling)
@@ -102,10 +115,45 @@ def _beams(options: Options, choices: Choices, sampling: SamplingParams) -> Beam
         if alone is not None:
             raise UsageError(f"{alone} is for beam search; give num_beams too")
         return None
-    if not sampling.greedy or options.get("best_of") is not None or sampling.needs_history:
+    if not sampling.greedy or options.get("best_of") is not None or sampling.penalises:
         raise UsageError("num_beams goes with neither a temperature, nor penalties, nor best_of; leave those out")
+    if sampling.logit_bias or sampling.min_tokens or sampling.grammar is not None:
+        raise UsageError("num_beams goes with neither logit_bias, nor min_tokens, nor a grammar; leave those out")
     length_penalty = _number(options, "length_penalty", 1.0)
     return BeamParams(num_beams, length_penalty, False if early is None else early, choices.n)
+
+
+def _logit_bias(options: Options) -> tuple[tuple[int, float], ...]:
+    given: Any = options.get("logit_bias")
+    if given is None:
+        return ()
+    if not isinstance(given, Mapping):
+        raise UsageError(f"logit_bias must be a mapping of token ids to numbers, not {sketch(given)}")
+    found: dict[int, float] = {}
+    for token_id, bias in cast(Mapping[Any, Any], given).items():
+        if _integer("logit_bias's token id", token_id) < 0 or token_id >= 1 << 32:
+            raise UsageError(f"logit_bias's token id must lie in 0..{(1 << 32) - 1}, not {token_id}")
+        found[token_id] = _number(cast(Options, {"logit_bias": bias}), "logit_bias", None)
+    return tuple(sorted(found.items()))
+
+
+def _grammar(options: Options) -> Grammar | None:
+    schema: Any = options.get("json_schema")
+    grammar: Any = options.get("grammar")
+    if schema is not None and grammar is not None:
+        raise UsageError("json_schema and grammar are two ways to say one thing; give one of them")
+    if schema is not None:
+        if not isinstance(schema, Mapping):
+            raise UsageError(f"json_schema must be a mapping, not {sketch(schema)}")
+        try:
+            return json_grammar(dict(cast(Mapping[str, Any], schema)))
+        except (BadGrammar, UsageError) as fault:
+            raise UsageError(f"json_schema: {fault}") from None
+    if grammar is None:
+        return None
+    if not isinstance(grammar, str):
+        raise UsageError(f"grammar must be text, not {sketch(grammar)}")
+    return Grammar(GrammarKind.LARK, grammar)
 
 
 def sketch(value: object) -> str:

@@ -40,6 +40,11 @@ class Served:
         bad = next((token_id for token_id in prompt if not 0 <= token_id < self.vocab_size), None)
         if bad is not None:
             raise UsageError(f"the prompt holds token id {bad}, the model has ids 0..{self.vocab_size - 1}")
+        biased = [token_id for token_id, _ in wish.sampling.logit_bias]
+        for name, ids in (("stop_token_ids", wish.stop_token_ids), ("logit_bias", biased)):
+            bad = next((token_id for token_id in ids if not 0 <= token_id < self.vocab_size), None)
+            if bad is not None:
+                raise UsageError(f"{name} holds token id {bad}, the model has ids 0..{self.vocab_size - 1}")
         room = self.max_positions - len(prompt)
         wanted = wish.max_new_tokens
         if room < 1 or (wanted is not None and wanted > room):

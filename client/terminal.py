@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn, TextIO
+from typing import Any, NoReturn, TextIO, cast
 
 from client.config import SHAPES, ClientConfig
 from client.result import Piece, Result
@@ -90,7 +91,36 @@ def add_sampling_options(parser: argparse.ArgumentParser) -> None:
         "--stop", action="append", metavar="TEXT", help="end before this text; may be given several times"
     )
     group.add_argument("--stop-token-id", dest="stop_token_ids", type=int, action="append", metavar="ID")
+    group.add_argument("--min-tokens", type=int, metavar="N", help="do not end before so many")
+    group.add_argument("--logit-bias", type=_biases, metavar="ID:X,…", help="added to tokens' logits; -100 forbids one")
+    group.add_argument("--json-schema", type=_schema, metavar="FILE", help="the answer is JSON that fits this schema")
+    group.add_argument("--grammar", metavar="TEXT", help="the same as a grammar in llguidance's Lark")
     group.add_argument("--ignore-eos", action="store_true", help="do not end where the model would")
+
+
+def _biases(text: str) -> dict[int, float]:
+    found: dict[int, float] = {}
+    for part in text.split(","):
+        token_id, colon, bias = part.partition(":")
+        try:
+            found[int(token_id)] = float(bias)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{part[:40]!r} is not ID:X, for example 198:-100") from None
+        if not colon:
+            raise argparse.ArgumentTypeError(f"{part[:40]!r} is not ID:X, for example 198:-100")
+    return found
+
+
+def _schema(path: str) -> dict[str, Any]:
+    try:
+        found: Any = json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"cannot read {path}: {error.strerror or error}") from None
+    except (ValueError, RecursionError) as error:
+        raise argparse.ArgumentTypeError(f"{path} is no JSON: {str(error)[:120]}") from None
+    if not isinstance(found, dict):
+        raise argparse.ArgumentTypeError(f"{path} is no JSON Schema: an object is expected")
+    return cast(dict[str, Any], found)
 
 
 def config_of(arguments: argparse.Namespace) -> ClientConfig:

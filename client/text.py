@@ -7,6 +7,7 @@ ModelError, and a chat template runs in transformers' sandbox, never as remote c
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -14,12 +15,17 @@ from typing import Any, cast
 from tokenizers import Tokenizer
 
 from client.sampling import sketch
+from client.spelling import Spelling
 from swarm.errors import CorruptCheckpoint, UsageError
 
 CONTEXT_TOKENS = 6  # of the prompt, decoded along so that the answer's first space is right
 UNFINISHED = "\ufffd"  # what a decoder writes for bytes that do not (yet) make a letter
 
-Message = Mapping[str, str]  # "role" and "content"
+# Chats are encoded in threads, and transformers, which imports its parts when they are asked for, gives an ImportError
+# to all but the first of several threads that ask at once.
+_ONE_AT_A_TIME = threading.Lock()
+
+Message = Mapping[str, Any]  # "role" and "content", both text; for templates that know them, also "tool_calls" …
 
 
 class Codec:
@@ -29,6 +35,7 @@ class Codec:
         self._directory = directory
         self._tokenizer: Any = None
         self._chat: Any = None
+        self._spelling: Spelling | None = None
         path = directory / "tokenizer.json"
         if path.exists():
             try:
@@ -46,34 +53,61 @@ class Codec:
         """Without special tokens; nothing at all for a model without tokenizer."""
         return "" if self._tokenizer is None else self._tokenizer.decode(list(token_ids), skip_special_tokens=True)
 
-    def chat_prompt(self, messages: Sequence[Message]) -> tuple[int, ...]:
-        """The prompt that makes the model give the next answer. Raises UsageError without a chat template."""
+    def spell(self, token_id: int) -> bytes:
+        """The bytes of one token, which may be half a letter; nothing for a special one."""
+        if self._tokenizer is None:
+            return b""
+        if self._spelling is None:
+            self._spelling = Spelling(self._tokenizer)
+        return self._spelling.bytes_of(token_id)
+
+    def chat_prompt(
+        self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] | None = None
+    ) -> tuple[int, ...]:
+        """The prompt that makes the model give the next answer, which may call ``tools`` (as transformers has them).
+        Raises UsageError without a chat template.
+        """
         check_messages(messages)
         template = self._chat_tokenizer()
         if not template.chat_template:
             raise UsageError("this model has no chat template; use generate() with a plain prompt")
         try:
-            text = cast(str, template.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True))
+            text = cast(
+                str,
+                template.apply_chat_template(
+                    list(messages),
+                    tools=list(tools) if tools else None,
+                    tokenize=False,
+                    add_generation_prompt=True,
+                ),
+            )
         except Exception as error:  # the template is the model's own program and fails as it likes
             raise UsageError(f"the model's chat template does not take these messages: {error!s:.200}") from error
         return self.encode(text, special=False)
+
+    @property
+    def chat_template(self) -> str:
+        """Its text; "" for none."""
+        found: Any = self._chat_tokenizer().chat_template
+        return found if isinstance(found, str) else ""
 
     @property
     def has_chat_template(self) -> bool:
         return bool(self._chat_tokenizer().chat_template)
 
     def _chat_tokenizer(self) -> Any:
-        if self._chat is None:
-            from transformers import PreTrainedTokenizerFast  # 0.7 s, and only for chats
+        with _ONE_AT_A_TIME:
+            if self._chat is None:
+                from transformers import PreTrainedTokenizerFast  # 0.7 s, and only for chats
 
-            try:
-                # This class whatever tokenizer_config.json names: it needs nothing but the files.
-                self._chat = cast(Any, PreTrainedTokenizerFast).from_pretrained(
-                    str(self._directory), local_files_only=True
-                )
-            except Exception as error:
-                raise CorruptCheckpoint(f"the model's tokenizer files cannot be read: {error!s:.200}") from error
-        return self._chat
+                try:
+                    # This class whatever tokenizer_config.json names: it needs nothing but the files.
+                    self._chat = cast(Any, PreTrainedTokenizerFast).from_pretrained(
+                        str(self._directory), local_files_only=True
+                    )
+                except Exception as error:
+                    raise CorruptCheckpoint(f"the model's tokenizer files cannot be read: {error!s:.200}") from error
+            return self._chat
 
 
 def check_messages(messages: Sequence[Message]) -> None:

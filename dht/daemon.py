@@ -139,7 +139,8 @@ class Daemon:
             if line.startswith("Peer ID:"):
                 return
             last = line
-        raise _as_error(last)
+        await self._ended()
+        raise _as_error(last, self._child.returncode)
 
     async def _drain(self) -> None:
         while line := await self._line():
@@ -154,11 +155,13 @@ class Daemon:
         return raw.decode(errors="replace").rstrip() or ("…" if raw else "")
 
 
-def _as_error(last_words: str) -> SwarmError | UsageError:
+def _as_error(last_words: str, status: int) -> SwarmError | UsageError:
+    """``status``: that of the child, negative for a signal."""
     found = re.search(r"listen \w+ (\S+): bind: address already in use", last_words)
     if found:
         return AddressInUse(f"{found[1]} is in use by another process; choose another port for the DHT")
-    return SwarmError(f"the p2p daemon did not start: {last_words}")
+    how = f" (killed by signal {-status}; is something forbidden to it here?)" if status < 0 else ""
+    return SwarmError(f"the p2p daemon did not start: {last_words}{how}")
 
 
 def maddr(address: Address) -> str:

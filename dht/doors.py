@@ -10,6 +10,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
+from dht.records import CLOCK_SKEW_S
 from swarm.clock import Clock
 from swarm.errors import SwarmUnreachable
 
@@ -45,7 +46,10 @@ class Door:
 
 
 class Doors:
-    """``reach`` makes a door a neighbour, answers False when it is shut, and raises SwarmUnreachable to say why."""
+    """``reach`` makes a door a neighbour, answers False when it is shut, and raises SwarmUnreachable to say why.
+
+    ``alone``: nobody answered when we came, and we began without them; whoever uses this says when that is over.
+    """
 
     def __init__(
         self,
@@ -57,6 +61,7 @@ class Doors:
         self._doors, self._clock, self._is_neighbour, self._reach = tuple(doors), clock, is_neighbour, reach
         self._tried_at: dict[str, float] = {}
         self._knocks: set[asyncio.Task[bool]] = set()
+        self.alone = False
 
     def __len__(self) -> int:
         return len(self._doors)
@@ -79,8 +84,28 @@ class Doors:
             tasks.append(task)
         return tasks
 
-    async def enter(self, timeout_s: float) -> None:
-        """Knocks at all doors and waits for one to open, then a moment for the others. Raises SwarmUnreachable."""
+    async def enter(self, timeout_s: float, found_after_s: float | None = None) -> None:
+        """Knocks at all doors and waits for one to open, then a moment for the others. Raises SwarmUnreachable.
+
+        ``found_after_s``: where nobody answers, knock on for so long and then be ``alone`` instead. So peers that name
+        each other come up in any order, also after all of them were down. A door that opens and says why we may not
+        come in is somebody: that is raised at once.
+        """
+        give_up_at = self._clock.monotonic() + (found_after_s or 0.0)
+        while not await self._one_opens(timeout_s):
+            left = give_up_at - self._clock.monotonic()
+            if left <= 0:
+                break
+            await self._clock.sleep(min(LONELY_KNOCK_S, left))
+            self.open_again()
+        else:
+            return
+        if found_after_s is None:
+            raise SwarmUnreachable(f"cannot join through {self}; nobody answers there")
+        log.warning("nobody answers at %s; beginning without them", self)
+        self.alone = True
+
+    async def _one_opens(self, timeout_s: float) -> bool:
         waiting = set(self.knock())
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_s
@@ -96,7 +121,9 @@ class Doors:
         if not opened:
             for task in waiting:
                 task.cancel()
-            raise SwarmUnreachable(f"cannot join through {self}{reasons or '; nobody answers there'}")
+            if reasons:
+                raise SwarmUnreachable(f"cannot join through {self}{reasons}")
+        return opened
 
     def open_again(self) -> None:
         """Forgets what was tried: the next ``knock`` goes to all doors."""
@@ -115,3 +142,10 @@ class Doors:
         self._knocks.discard(task)
         if not task.cancelled() and task.exception() is not None:
             log.debug("%s: %s", task.get_name(), task.exception())
+
+
+def explain(error: Exception) -> str:
+    """What hivemind means when one that opened will not have us."""
+    if "local time" in str(error):
+        return f"clocks differ by more than {CLOCK_SKEW_S:g} s: set this machine's clock"
+    return "it cannot reach this machine back: check firewall, --dht-listen and --announce"

@@ -32,7 +32,7 @@ from typing import Any
 from dht.bare import import_bare
 from dht.daemon import Daemon, first_port
 from dht.directory import RecordDirectory, Stored
-from dht.doors import KNOCK_EVERY_S, LONELY_KNOCK_S, Door, Doors
+from dht.doors import KNOCK_EVERY_S, LONELY_KNOCK_S, Door, Doors, explain
 from dht.records import CLOCK_SKEW_S, MAX_RECORD_BYTES, MAX_TTL_S
 from swarm.address import Address, JoinAddress
 from swarm.clock import Clock, SystemClock
@@ -134,8 +134,10 @@ class HivemindDirectory(RecordDirectory):
         clock: Clock | None = None,
         start_timeout_s: float = START_TIMEOUT_S,
         join_timeout_s: float = JOIN_TIMEOUT_S,
+        found_after_s: float | None = None,
     ) -> HivemindDirectory:
-        """Takes part in the swarm that ``join`` (multiaddrs with /p2p/) belongs to, or starts a new one without it.
+        """Takes part in the swarm that ``join`` (multiaddrs with /p2p/) belongs to, or starts a new one without it, or
+        where nobody there has answered for ``found_after_s``.
 
         ``listen`` and ``announce`` are host:port; ``identity_path`` holds the key behind this node's multiaddr and is
         made when missing. ``client_mode``: only dials out, and keeps nothing for others. Raises UsageError for what
@@ -149,7 +151,7 @@ class HivemindDirectory(RecordDirectory):
         use_hivemind_log_handler("nowhere")
         logging.getLogger("hivemind").setLevel(logging.ERROR)
         if identity_path is not None:
-            await asyncio.to_thread(_ensure_identity, identity_path)
+            await asyncio.to_thread(ensure_identity, identity_path)
         clock = clock or SystemClock()
         self = cls(listening, announced, identity_path, clock, start_timeout_s)
         try:
@@ -157,7 +159,7 @@ class HivemindDirectory(RecordDirectory):
             others = [door for door in doors if door.peer_id != node.peer_id]  # so that all may share one list
             self._doors = Doors(others, clock, self._is_neighbour, self._reach)
             if self._doors:
-                await self._doors.enter(join_timeout_s)
+                await self._doors.enter(join_timeout_s, found_after_s)
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(RPC_TIMEOUT_S):
                         await node.find_nearest_nodes([node.node_id])
@@ -275,7 +277,7 @@ class HivemindDirectory(RecordDirectory):
         try:
             node_id = await protocol.call_ping(door.peer_id, validate=True, strict=True)
         except ValidationError as error:
-            raise SwarmUnreachable(_explain(error)) from error
+            raise SwarmUnreachable(explain(error)) from error
         if node_id is None:
             return False
         await protocol.update_routing_table(node_id, door.peer_id, responded=True)  # now, not in a task of its own
@@ -288,7 +290,9 @@ class HivemindDirectory(RecordDirectory):
     def _check_neighbours(self, node: Any) -> None:
         """Raises SwarmUnreachable when we have joined a swarm and know nobody in it any more: what we say stays
         here then, and that we see nothing means nothing."""
-        if self._doors and not _neighbours(node):
+        if _neighbours(node):
+            self._doors.alone = False
+        elif self._doors and not self._doors.alone:
             raise SwarmUnreachable(f"no peer of the swarm answers any more; knocking again at {self._doors}")
 
 
@@ -328,14 +332,8 @@ def _read_door(text: str) -> Door:
         raise UsageError(f"cannot join {read.text}: {error}; copy the address that a peer prints as it is") from error
 
 
-def _explain(error: Exception) -> str:
-    if "local time" in str(error):
-        return f"clocks differ by more than {CLOCK_SKEW_S:g} s: set this machine's clock"
-    return "it cannot reach this machine back: check firewall, --dht-listen and --announce"
-
-
-def _ensure_identity(path: Path) -> None:
-    """Makes the key file when it is missing, and refuses one that the daemon would choke on."""
+def ensure_identity(path: Path) -> str:
+    """The p2p id of the key in this file, which is made when missing. Refuses one that the daemon would choke on."""
     try:
         if not path.exists():
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -343,7 +341,7 @@ def _ensure_identity(path: Path) -> None:
             fresh.unlink(missing_ok=True)
             P2P.generate_identity(str(fresh))
             fresh.replace(path)
-        PeerID.from_identity(path.read_bytes())
+        return str(PeerID.from_identity(path.read_bytes()))
     except OSError as error:
         raise UsageError(f"cannot use {path} as the p2p identity: {error.strerror}") from error
     except Exception as error:  # protobuf's DecodeError, cryptography's ValueError and others

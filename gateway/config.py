@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from dashboard.config import DashboardConfig
 from gateway.aliases import Alias
 from gateway.limits import Limits
 from swarm.address import Address
@@ -37,6 +38,8 @@ class GatewayConfig:
     max_prompt_tokens: int | None = None  # None: as many as the model takes
     max_answers: int = 16  # of one request: prompts × n
     default_tokens: int = 1024  # of a chat that names no number
+
+    dashboard: DashboardConfig | None = None  # None: none is shown
 
     log_level: str = "info"
 

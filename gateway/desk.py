@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Generator
+import logging
+from collections.abc import Generator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import cast
 
@@ -14,13 +15,16 @@ from gateway.config import GatewayConfig
 from gateway.errors import ApiError
 from gateway.gate import Gate
 from gateway.generation import Generation
-from gateway.keys import Key, Keyring
+from gateway.keys import Key, Keyring, read_keys
 from gateway.limits import Allowance
 from gateway.metrics import Metrics
 from gateway.models import Models
 from swarm.clock import Clock
+from swarm.errors import UsageError
 
 ABORTED_S = 5.0  # for what was aborted to say so to its readers
+
+log = logging.getLogger("gateway.desk")
 
 
 class Desk:
@@ -43,6 +47,23 @@ class Desk:
             return self._allowance.admit(f"key {key.name}", key.limits)
         host = request.client.host if request.client is not None else "unknown"
         return self._allowance.admit(f"host {host}", self.config.limits)
+
+    def renew_keys(self, environ: Mapping[str, str]) -> bool:
+        """Read the keys again, for requests from now on. Where they cannot be read the old ones stay, and that is said.
+
+        A gateway never changes between having keys and having none: an emptied file must not open it to everybody.
+        """
+        try:
+            keyring = read_keys(self.config.keys, environ, self.config.limits)
+        except UsageError as error:
+            log.error("the keys stay as they were: %s", error)
+            return False
+        if bool(keyring) != bool(self.keyring):
+            log.error("the keys stay as they were: a gateway is started with keys or without")
+            return False
+        self.keyring = keyring
+        log.info("%d keys were read again", len(keyring.keys))
+        return True
 
     @contextmanager
     def running(self, generation: Generation) -> Generator[None]:

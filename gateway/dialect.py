@@ -9,11 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from client.result import Piece, Result, TokenLogprob
+from gateway import sse
+from gateway.errors import ApiError
+from gateway.tool_reader import Gained, ToolReader
 
 Decode = Callable[[Sequence[int]], str]
+Spell = Callable[[int], bytes]  # of one token
 Json = dict[str, Any]
 
 
@@ -35,9 +39,26 @@ class Dialect(Protocol):
     def whole(self, index: int, result: Result) -> Json: ...
 
 
+class Wrapping(Protocol):
+    """What is around choices. ``done``: what a stream ends with."""
+
+    done: ClassVar[bytes]
+
+    def wrap(self, kind: str, choices: list[Json], usage: Json | None = None) -> Json: ...
+
+    def failed(self, error: ApiError) -> Json:
+        """An error in a stream that has begun."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """What every body and every chunk of one request has in common. ``created`` in seconds since 1970."""
+    """OpenAI's Wrapping: what every body and every chunk of one request has in common.
+
+    ``created`` in seconds since 1970.
+    """
+
+    done: ClassVar[bytes] = sse.DONE
 
     id: str
     model: str
@@ -52,6 +73,9 @@ class Envelope:
         if usage is not None:
             body["usage"] = usage
         return body
+
+    def failed(self, error: ApiError) -> Json:
+        return error.body
 
 
 class Usage:
@@ -70,22 +94,39 @@ class Usage:
 class ChatDialect:
     whole_object, chunk_object, id_prefix = "chat.completion", "chat.completion.chunk", "chatcmpl-"
 
-    def __init__(self, decode: Decode):
-        self._decode = decode
+    def __init__(self, spell: Spell, new_reader: Callable[[], ToolReader] | None = None):
+        """``new_reader``: where the model was told of tools."""
+        self._spell, self._new_reader = spell, new_reader
+        self._readers: dict[int, ToolReader] = {}  # of answers that are streamed
 
     def opening(self, index: int) -> Json:
         return {"index": index, "delta": {"role": "assistant", "content": ""}, "finish_reason": None}
 
     def delta(self, index: int, piece: Piece) -> Json:
-        choice: Json = {"index": index, "delta": {"content": piece.text}, "finish_reason": None}
+        delta: Json = {"content": piece.text}
+        if self._new_reader is not None:
+            if index not in self._readers:
+                self._readers[index] = self._new_reader()
+            delta = _delta_of(self._readers[index].push(piece.text))
+        choice: Json = {"index": index, "delta": delta, "finish_reason": None}
         return self._with_logprobs(choice, piece.logprobs)
 
     def ending(self, index: int, result: Result) -> Json:
-        return {"index": index, "delta": {}, "finish_reason": result.finish_reason}
+        reader, delta = self._readers.pop(index, None), {}
+        if reader is not None:
+            delta = _delta_of(reader.finish())
+        return {"index": index, "delta": delta, "finish_reason": _reason(result, reader)}
 
     def whole(self, index: int, result: Result) -> Json:
-        message = {"role": "assistant", "content": result.text}
-        choice: Json = {"index": index, "message": message, "finish_reason": result.finish_reason}
+        message: Json = {"role": "assistant", "content": result.text}
+        reader = None if self._new_reader is None else self._new_reader()
+        if reader is not None:
+            first, last = reader.push(result.text), reader.finish()
+            calls = _together([*first.calls, *last.calls])
+            message["content"] = first.content + last.content
+            if calls:
+                message["content"], message["tool_calls"] = message["content"] or None, calls
+        choice: Json = {"index": index, "message": message, "finish_reason": _reason(result, reader)}
         return self._with_logprobs(choice, result.logprobs)
 
     def _with_logprobs(self, choice: Json, logprobs: Sequence[TokenLogprob] | None) -> Json:
@@ -98,8 +139,34 @@ class ChatDialect:
         return {**self._entry(token.token_id, token.logprob), "top_logprobs": top}
 
     def _entry(self, token_id: int, logprob: float | None) -> Json:
-        text = self._decode((token_id,))
-        return {"token": text, "logprob": logprob, "bytes": list(text.encode())}
+        spelt = self._spell(token_id)
+        return {"token": spelt.decode(errors="replace"), "logprob": logprob, "bytes": list(spelt)}
+
+
+def _reason(result: Result, reader: ToolReader | None) -> str:
+    called = reader is not None and reader.count > 0 and result.finish_reason == "stop"
+    return "tool_calls" if called else result.finish_reason
+
+
+def _delta_of(gained: Gained) -> Json:
+    delta: Json = {"content": gained.content} if gained.content else {}
+    if gained.calls:
+        delta["tool_calls"] = [
+            {"index": index, "function": {"arguments": letters}}
+            if begun is None
+            else {"index": index, "id": begun[0], "type": "function", "function": {"name": begun[1], "arguments": ""}}
+            for index, begun, letters in gained.calls
+        ]
+    return delta
+
+
+def _together(calls: Sequence[tuple[int, tuple[str, str] | None, str]]) -> list[Json]:
+    found: list[Json] = []
+    for index, begun, letters in calls:
+        if begun is not None:
+            found.append({"id": begun[0], "type": "function", "function": {"name": begun[1], "arguments": ""}})
+        found[index]["function"]["arguments"] += letters
+    return found
 
 
 class CompletionDialect:

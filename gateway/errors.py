@@ -10,10 +10,12 @@ and openai-node obey).
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from swarm.errors import (
+    BadGrammar,
     Draining,
     Fault,
     ModelError,
@@ -25,6 +27,21 @@ from swarm.errors import (
     UsageError,
 )
 
+SOMEBODY = "a peer"
+# Addresses as our errors and gRPC's name them. A Span (``0:12``) and a peer's id are none.
+_ADDRESS = re.compile(
+    r"""(?:dns:///|ipv[46]:)? (?:
+        /(?:ip4|ip6|dns|dns4|dns6|dnsaddr)/ [^\s,;'")\]]+           # as libp2p writes them
+      | \[ [0-9a-f.]* (?: :[0-9a-f.]*){2,} (?:%\w+)? \] (?: :\d+)?   # [::1]:31337
+      | (?<![\w.]) \d{1,3} (?: \.\d{1,3}){3} (?![\w.]\d) (?: :\d+)?
+      | (?<![\w.:\[]) (?: [0-9a-f]{1,4}:){2,7} (?: :?[0-9a-f]{1,4} | :) (?![\w:])
+      | (?<![\w.:\[]) :: (?: [0-9a-f]{1,4}) (?: :[0-9a-f]{1,4})* (?![\w:])
+      | (?<![\w.-]) (?= [\d.-]* [a-z]) [\w-]+ (?: \.[\w-]+)* :\d{1,5} (?!\w|:\w)   # a host's name
+    )""",
+    re.VERBOSE | re.IGNORECASE,
+)
+
+BAD_GRAMMAR = "bad_grammar"
 RETRY_S = 5.0  # where the swarm said nothing better
 
 KINDS = {
@@ -58,6 +75,11 @@ class ApiError(Exception):
         return {"error": {"message": str(self), "type": kind, "param": self.param, "code": self.code}}
 
     @property
+    def plain_body(self) -> dict[str, Any]:
+        """As the Open Inference Protocol has it."""
+        return {"error": str(self)}
+
+    @property
     def headers(self) -> dict[str, str]:
         """Those that the status calls for."""
         found: dict[str, str] = {}
@@ -70,29 +92,37 @@ class ApiError(Exception):
         return found
 
 
+def without_addresses(text: str) -> str:
+    """Peers are homes: who asks a public gateway is not told where they are."""
+    return _ADDRESS.sub(SOMEBODY, text)
+
+
 def of_error(error: ShoalError) -> ApiError:
-    """What a caller is told of one of our errors. The message is ours and names no prompt."""
+    """What a caller is told of one of our errors. The message is ours and names no prompt and no address."""
+    says = without_addresses(str(error))
     match error:
         case UsageError():
-            return ApiError(400, str(error))
+            return ApiError(400, says)
         case NoRoute():
-            return ApiError(503, str(error), code="no_route", retry_after_s=RETRY_S)
+            return ApiError(503, says, code="no_route", retry_after_s=RETRY_S)
         case SwarmError():
-            return ApiError(503, str(error), code="swarm_unavailable", retry_after_s=RETRY_S)
+            return ApiError(503, says, code="swarm_unavailable", retry_after_s=RETRY_S)
         case Refused(retry_after_s=None):
-            return ApiError(503, str(error), code="refused", retry=False)
+            return ApiError(503, says, code="refused", retry=False)
         case Refused(retry_after_s=seconds):
-            return ApiError(503, str(error), code="refused", retry_after_s=seconds)
+            return ApiError(503, says, code="refused", retry_after_s=seconds)
         case Draining():
-            return ApiError(503, str(error), code="draining", retry_after_s=RETRY_S)
+            return ApiError(503, says, code="draining", retry_after_s=RETRY_S)
+        case BadGrammar():
+            return ApiError(400, says, code=BAD_GRAMMAR, param="response_format")
         case Timeout():
-            return ApiError(504, str(error), code="timeout")
+            return ApiError(504, says, code="timeout")
         case Fault():
-            return ApiError(502, f"a peer failed: {error}", code=error.code.name.lower())
+            return ApiError(502, f"a peer failed: {says}", code=error.code.name.lower())
         case ModelError():
-            return ApiError(502, str(error), code="model_error")
+            return ApiError(502, says, code="model_error")
         case _:
-            return ApiError(500, str(error), code="internal_error")
+            return ApiError(500, says, code="internal_error")
 
 
 def of_validation(mistakes: Sequence[Mapping[str, Any]]) -> ApiError:
@@ -105,6 +135,10 @@ def of_validation(mistakes: Sequence[Mapping[str, Any]]) -> ApiError:
     name = ".".join(path)
     if first.get("type") == "json_invalid":
         return ApiError(400, "the body is not JSON", code="invalid_json")
+    if first.get("type") == "model_attributes_type" and not name:
+        return ApiError(
+            400, "the body must be a JSON object, sent with Content-Type: application/json", code="invalid_json"
+        )
     said = str(first.get("msg", "is not what the API takes"))
     return ApiError(400, f"{name}: {said}" if name else said, param=name or None, code=str(first.get("type")))
 

@@ -83,7 +83,7 @@ class Generation:
         job = self._jobs[index]
         result, cancelled = None, False
         stream = self._client.stream(job.prompt, **job.options)
-        last, failovers = self._begun, 0
+        last, failovers, route = self._begun, 0, None
         try:
             async with stream:
                 async for piece in stream:
@@ -96,6 +96,9 @@ class Generation:
                     failovers = piece.failovers
                     if gained > 0:
                         self._metrics.failovers(gained)
+                    if route is not None and piece.route != route:
+                        self._metrics.rebuilt()
+                    route = piece.route
                     await self._queue.put((index, piece))
                 result = stream.result
             if result.completion_tokens and last == self._begun:  # several at once come without Pieces

@@ -14,10 +14,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from gateway.errors import ApiError
+from swarm.bucket import MAX_CALLERS, TokenBucket
 from swarm.clock import Clock
 from swarm.errors import UsageError
 
-MAX_CALLERS = 4096
 BUSY_RETRY_S = 1.0  # nobody knows when an answer will be over
 
 
@@ -36,28 +36,16 @@ class Limits:
             raise UsageError(f"concurrent requests must be at least 1, not {concurrent}")
 
 
-class TokenBucket:
-    """``burst`` at once, ``rate`` a second in the long run."""
-
-    def __init__(self, rate: float, burst: float, now: float):
-        self._rate, self._burst = rate, burst
-        self._level, self._at = burst, now
-
-    def take(self, now: float) -> float:
-        """0 and one is taken, or the seconds until one could be."""
-        self._level = min(self._burst, self._level + (now - self._at) * self._rate)
-        self._at = now
-        if self._level >= 1.0 - 1e-9:
-            self._level -= 1.0
-            return 0.0
-        return (1.0 - self._level) / self._rate
-
-
 class _Caller:
     def __init__(self, limits: Limits, now: float):
-        rpm = limits.requests_per_minute
-        self.bucket = None if rpm is None else TokenBucket(rpm / 60, max(1.0, rpm / 6), now)  # 10 s worth at once
         self.running = 0
+        self.limit(limits, now)
+
+    def limit(self, limits: Limits, now: float) -> None:
+        """From now on."""
+        rpm = limits.requests_per_minute
+        self.limits = limits
+        self.bucket = None if rpm is None else TokenBucket(rpm / 60, max(1.0, rpm / 6), now)  # 10 s worth at once
 
 
 class Allowance:
@@ -75,6 +63,8 @@ class Allowance:
         if books is None:
             books = self._callers[caller] = _Caller(limits, now)
             self._forget()
+        if books.limits != limits:  # keys were read again
+            books.limit(limits, now)
         self._callers.move_to_end(caller)
         if limits.concurrent is not None and books.running >= limits.concurrent:
             raise ApiError(

@@ -52,6 +52,9 @@ class Metrics:
         self._failovers = Counter(
             "shoal_gateway_failovers", "Hops that answers lost on the way and replaced.", registry=self.registry
         )
+        self._rebuilds = Counter(
+            "shoal_gateway_route_rebuilds", "Times that an answer went on along another Route.", registry=self.registry
+        )
         self._responses = Counter(
             "shoal_gateway_http_responses", "HTTP responses.", ("route", "code"), registry=self.registry
         )
@@ -89,6 +92,9 @@ class Metrics:
 
     def failovers(self, count: int) -> None:
         self._failovers.inc(count)
+
+    def rebuilt(self) -> None:
+        self._rebuilds.inc()
 
     def response(self, route: str, code: int) -> None:
         """``route`` is a path of the code's own, never what was asked for."""

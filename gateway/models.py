@@ -68,9 +68,14 @@ def means(wanted: str, model: ModelRef) -> bool:
     return _FINGERPRINT.fullmatch(wanted) is not None and model.fingerprint.startswith(wanted)
 
 
+def rank(standing: Standing) -> tuple[bool, int, str]:
+    """Complete before others, then the most peers."""
+    return standing.complete, standing.peers, standing.model.fingerprint
+
+
 def best(standings: Sequence[Standing]) -> Standing | None:
-    """The one that is meant where several may be: complete before others, then the most peers."""
-    return max(standings, key=lambda s: (s.complete, s.peers, s.model.fingerprint), default=None)
+    """The one that is meant where several may be."""
+    return max(standings, key=rank, default=None)
 
 
 class Models:
@@ -178,6 +183,15 @@ class Models:
         """What is to be known of a model. Joins its swarm if that was not done yet. Raises ShoalError."""
         async with self.use(target) as client:
             return await client.served()
+
+    def complete(self, target: Target) -> bool:
+        """Whether every Block of it has somebody who takes new Seats."""
+        return any(s.complete for s in self._standings if s.model.fingerprint == target.model.fingerprint)
+
+    def versions(self, target: Target) -> list[str]:
+        """The fingerprints that are served under its name; the one that is meant without a version first."""
+        same = [s for s in self._standings if s.peers and s.model.name == target.model.name]
+        return [s.model.fingerprint for s in sorted(same, key=rank, reverse=True)]
 
     def max_model_len(self, served: Served) -> int:
         """The most tokens that prompt and answer may have together: of the model, or of the swarm's Pages."""

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from dashboard.config import DashboardConfig
+from dashboard.options import SHARED, add_shared, read_shared
 from gateway.aliases import read_aliases
 from gateway.config import GatewayConfig
 from gateway.keys import KEYS_VARIABLE
@@ -31,7 +33,19 @@ def parse(argv: Sequence[str] | None, environ: Mapping[str, str] = os.environ) -
     given["models"] = tuple(given.get("models", ()))
     given["aliases"] = read_aliases(given.get("aliases", ()))
     given["limits"] = Limits(given.pop("rpm", None), given.pop("concurrent", None))
+    given["dashboard"] = _dashboard(given, keyed="keys" in given or bool(environ.get(KEYS_VARIABLE)))
     return GatewayConfig(**given)
+
+
+def _dashboard(given: dict[str, Any], *, keyed: bool) -> DashboardConfig | None:
+    """What it needs, taken out of ``given``. Where there are keys, nobody is to get answers without one, unless it was
+    said so.
+    """
+    of_it = {name: given.pop(name) for name in SHARED if name in given}
+    if not given.pop("with_dashboard", True):
+        return None
+    of_it.setdefault("try_it", not keyed)
+    return DashboardConfig(join=given["join"], **read_shared(of_it))
 
 
 class _Parser(argparse.ArgumentParser):
@@ -44,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="shoal gateway",
         description="Serve a swarm over HTTP, as OpenAI's API. Prints one JSON line when ready; logs to stderr.",
-        epilog="SIGTERM: no new requests; those that run finish, up to --drain-s; exit 0.",
+        epilog="SIGTERM: no new requests; those that run finish, up to --drain-s; exit 0. SIGHUP: the keys anew.",
     )
     swarm = parser.add_argument_group("the swarm")
     swarm.add_argument(
@@ -75,6 +89,9 @@ def _parser() -> argparse.ArgumentParser:
     http.add_argument("--max-prompt-tokens", type=int, metavar="N", help="default: as many as the model takes")
     http.add_argument("--max-answers", type=int, metavar="N", help="of one request, prompts × n (default: 16)")
     http.add_argument("--default-tokens", type=int, metavar="N", help="of a chat that names no number (default: 1024)")
+    page = parser.add_argument_group("the dashboard, under /")
+    page.add_argument("--no-dashboard", dest="with_dashboard", action="store_false", default=None, help="show none")
+    add_shared(page)
     load = parser.add_argument_group("load and time")
     load.add_argument("--max-running", type=int, metavar="N", help="answers that are made at a time (default: 64)")
     load.add_argument("--max-queue", type=int, metavar="N", help="requests that wait (default: 256)")

@@ -17,9 +17,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from gateway.desk import Desk
 from gateway.errors import ApiError
 from gateway.keys import Key, bearer
+from gateway.pages import DOCS
 from gateway.responses import error_response
 
-OPEN = ("/health", "/healthz", "/readyz", "/version", "/metrics", "/docs", "/openapi.json")  # no key is asked for
+OPEN = ("/health", "/healthz", "/readyz", "/version", "/metrics", "/openapi.json")  # no key is asked for
 _ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 
 log = logging.getLogger("gateway.porch")
@@ -52,11 +53,11 @@ class Porch:
         try:
             try:
                 scope["state"]["key"] = self._key(scope, headers)
-                if desk.draining and scope["path"] not in OPEN:
+                if desk.draining and not is_open(scope["path"]):
                     raise ApiError(503, "the gateway is shutting down", code="draining", retry_after_s=1.0)
                 body = await self._body(headers, receive)
             except ApiError as error:
-                response = error_response(error)
+                response = error_response(error, scope["path"])
                 if error.status in (408, 413):
                     response.headers["connection"] = "close"  # the rest of the body is still on its way
                 await response(scope, receive, sending)
@@ -73,7 +74,7 @@ class Porch:
     def _key(self, scope: Scope, headers: Headers) -> Key | None:
         """Whose request it is; None where there are no keys. Raises ApiError 401."""
         keyring = self._desk.keyring
-        if not keyring or scope["path"] in OPEN or scope["path"].startswith("/v2/health/"):
+        if not keyring or is_open(scope["path"]):
             return None
         given = bearer(headers.get("authorization"))
         if given is None:
@@ -105,6 +106,11 @@ class Porch:
         except TimeoutError:
             raise ApiError(408, "the request took too long to arrive", code="request_timeout") from None
         return b"".join(chunks)
+
+
+def is_open(path: str) -> bool:
+    """Probes, figures and pages: without a key, and while the gateway leaves."""
+    return path in OPEN or path == DOCS or path.startswith((f"{DOCS}/", "/v2/health/"))
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:

@@ -17,12 +17,13 @@ from starlette.types import Receive, Scope, Send
 
 from client.result import Result
 from gateway import sse
-from gateway.dialect import Dialect, Envelope, Json, Usage
+from gateway.dialect import Dialect, Json, Usage, Wrapping
 from gateway.errors import ApiError
 from gateway.generation import Event, Generation
 from swarm.clock import Clock
 
 log = logging.getLogger("gateway.responses")
+PLAIN = "/v2"  # where errors are as the Open Inference Protocol has them
 T = TypeVar("T")
 
 
@@ -37,8 +38,9 @@ class JsonResponse(Response):
         return sse.dump(content)
 
 
-def error_response(error: ApiError) -> JsonResponse:
-    return JsonResponse(error.body, error.status, error.headers)
+def error_response(error: ApiError, path: str) -> JsonResponse:
+    """In the form of the API that ``path`` belongs to."""
+    return JsonResponse(error.plain_body if path.startswith(PLAIN) else error.body, error.status, error.headers)
 
 
 async def while_connected(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
@@ -63,7 +65,7 @@ async def _gone(receive: Receive) -> None:
 class Script:
     """The events of one stream, in order, as JSON. ``prompt_of``: which Job an answer belongs to is its index."""
 
-    def __init__(self, dialect: Dialect, envelope: Envelope, usage: Usage, *, include_usage: bool, continuous: bool):
+    def __init__(self, dialect: Dialect, envelope: Wrapping, usage: Usage, *, include_usage: bool, continuous: bool):
         self._dialect, self._envelope, self.usage = dialect, envelope, usage
         self._include_usage, self._continuous = include_usage, continuous
         self._opened: set[int] = set()
@@ -90,6 +92,14 @@ class Script:
         if not self._include_usage:
             return []
         return [self._envelope.wrap(self._dialect.chunk_object, [], self.usage.as_json())]
+
+    def fail(self, error: ApiError) -> list[Json]:
+        """The chunks where the rest will never come."""
+        return [self._envelope.failed(error)]
+
+    @property
+    def done(self) -> bytes:
+        return self._envelope.done
 
     def _wrap(self, choice: Json) -> Json:
         usage = self.usage.as_json() if self._continuous else None
@@ -134,8 +144,8 @@ class EventStream(Response):
                 event = await self._generation.next()
             tail = self._script.close()
         except ApiError as error:
-            tail = [error.body]
+            tail = self._script.fail(error)
         except Exception:
             log.exception("a stream failed")
-            tail = [ApiError(500, "the gateway failed", code="internal_error").body]
-        yield b"".join(sse.event(each) for each in tail) + sse.DONE
+            tail = self._script.fail(ApiError(500, "the gateway failed", code="internal_error"))
+        yield b"".join(sse.event(each) for each in tail) + self._script.done

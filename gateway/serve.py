@@ -2,36 +2,35 @@
 
 One event loop: uvicorn's server and the client's Sessions share it. SIGTERM or SIGINT: new requests get 503 and their
 connections are closed, answers that run are finished (up to ``--drain-s``), then exit 0. A second signal: at once.
+SIGHUP: the keys are read again.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import logging
+import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncGenerator, Generator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
+from dashboard import web
 from gateway.config import GatewayConfig
 from gateway.options import parse
-from swarm.address import Address
-from swarm.errors import AddressInUse, ShoalError, UsageError
+from swarm.errors import ShoalError
 
 if TYPE_CHECKING:
-    from starlette.types import ASGIApp
     from uvicorn import Server
 
+    from dashboard.house import House
     from dht.directory import Directory
     from gateway.desk import Desk
 
 INTERRUPTED = 130
-BACKLOG = 2048
-CLOSE_S = 5  # for connections, once no answer runs any more
 
 log = logging.getLogger("gateway.serve")
 
@@ -52,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 async def _serve(config: GatewayConfig) -> int:
-    with listening(config.listen) as sock:
+    with web.listening(config.listen) as sock:
         left = asyncio.Event()
         hurry = asyncio.Event()
 
@@ -71,14 +70,22 @@ async def _serve(config: GatewayConfig) -> int:
             return 0
         directory = opening.result()
         try:
-            async with opened(config, directory) as desk, served(desk, sock) as server:
-                address = sock.getsockname()
-                url = f"http://{Address(address[0], address[1])}"
+            async with (
+                opened(config, directory) as desk,
+                showing(config, directory) as house,
+                served(desk, sock, house) as server,
+            ):
+                asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, desk.renew_keys, os.environ)
+                url = web.url_of(sock)
                 names = [target.name for target in desk.models.listed()]
                 print(json.dumps({"event": "ready", "http": url, "api": f"{url}/v1", "models": names}), flush=True)
                 await left.wait()
                 log.info("draining, %d requests run", desk.gate.running)
-                return await _leave(desk, server, hurry)
+                try:
+                    return await _leave(desk, server, hurry)
+                finally:
+                    if house is not None:
+                        house.hang_up()
         finally:
             await directory.close()
 
@@ -95,24 +102,9 @@ async def _leave(desk: Desk, server: Server, hurry: asyncio.Event) -> int:
     return 0
 
 
-@contextlib.contextmanager
-def listening(address: Address) -> Generator[socket.socket]:
-    """The socket. Bound before the swarm is joined, so that a taken port is known at once. Raises AddressInUse."""
-    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-    try:
-        sock = socket.create_server((address.host, address.port), family=family, backlog=BACKLOG)
-    except socket.gaierror as error:
-        raise UsageError(f"cannot listen on {address}: {error}") from None
-    except OSError as error:
-        raise AddressInUse(f"cannot listen on {address}: {error.strerror or error}") from None
-    with sock:
-        yield sock
-
-
 @asynccontextmanager
 async def opened(config: GatewayConfig, directory: Directory) -> AsyncGenerator[Desk]:
     """A Desk over ``directory``, which stays its owner's."""
-    import os
 
     from client.async_client import AsyncClient
     from client.config import ClientConfig
@@ -137,43 +129,26 @@ async def opened(config: GatewayConfig, directory: Directory) -> AsyncGenerator[
 
 
 @asynccontextmanager
-async def served(desk: Desk, sock: socket.socket) -> AsyncGenerator[Server]:
-    """Over HTTP, until left."""
+async def served(desk: Desk, sock: socket.socket, house: House | None = None) -> AsyncGenerator[Server]:
+    """Over HTTP, until left; with the dashboard of ``house`` beside it."""
     from gateway.app import build_app
 
-    up = asyncio.Event()
-    server = _server(build_app(desk), up)
-    serving = asyncio.create_task(server.serve(sockets=[sock]), name="http")
-    started = asyncio.create_task(up.wait())
-    try:
-        await asyncio.wait({serving, started}, return_when=asyncio.FIRST_COMPLETED)
+    async with web.served(build_app(desk, None if house is None else house.app), sock) as server:
         yield server
-    finally:
-        started.cancel()
-        server.should_exit = True
-        await serving
 
 
-def _server(app: ASGIApp, up: asyncio.Event) -> Server:
-    import uvicorn
+@asynccontextmanager
+async def showing(config: GatewayConfig, directory: Directory) -> AsyncGenerator[House | None]:
+    """The dashboard over the same ``directory``, if there is to be one."""
+    from swarm.clock import SystemClock
 
-    class QuietServer(uvicorn.Server):
-        """Leaves signals to us, and says when it is there."""
+    if config.dashboard is None:
+        yield None
+        return
+    from dashboard import house
 
-        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-            await super().startup(sockets)
-            up.set()
-
-        @contextlib.contextmanager
-        def capture_signals(self) -> Generator[None]:
-            yield
-
-    return QuietServer(
-        uvicorn.Config(
-            app, log_config=None, access_log=False, lifespan="off", ws="none", server_header=False,
-            timeout_graceful_shutdown=CLOSE_S,
-        )
-    )  # fmt: skip
+    async with house.opened(config.dashboard, directory, SystemClock()) as made:
+        yield made
 
 
 async def _join(config: GatewayConfig) -> Directory:

@@ -15,8 +15,11 @@ HEADERS = {
 
 
 def dump(value: Mapping[str, Any]) -> bytes:
-    """JSON on one line: json escapes line breaks, which would end an event. NaN is no JSON and never ours to send."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+    """JSON on one line: json escapes line breaks, which would end an event. NaN is no JSON and never ours to send.
+
+    Half a surrogate pair, which a caller may have sent and hears of in an error, becomes a question mark.
+    """
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode(errors="replace")
 
 
 def event(value: Mapping[str, Any]) -> bytes:

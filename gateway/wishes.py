@@ -16,22 +16,20 @@ from client.sampling import Options, read_options
 from client.text import check_text
 from gateway.errors import ApiError
 from gateway.schema import ChatMessage, ChatRequest, CompletionRequest, Sampling
+from gateway.tools import calls_of
 from swarm.errors import UsageError
 
 COMPLETION_TOKENS = 16  # where a completion names no number, as OpenAI has it
 SEED_BITS = 53
 
 UNSUPPORTED: dict[str, Callable[[Any], bool]] = {
-    "logit_bias": bool,
-    "min_tokens": bool,
-    "response_format": lambda value: value is not None and value.get("type") != "text",
     "suffix": bool,
-    "tools": bool,
-    "tool_choice": lambda value: value not in (None, "none", "auto"),
     "functions": bool,
 }
 
-_FIELDS = {"max_new_tokens": "max_tokens", "a": "stop"}  # ("a stop must be a string …")
+_FIELDS = {  # the first word of what the client says → the field ("a stop must be a string …")
+    "max_new_tokens": "max_tokens", "a": "stop", "json_schema:": "response_format", "logit_bias's": "logit_bias",
+}  # fmt: skip
 
 
 def check_supported(request: Sampling) -> None:
@@ -40,13 +38,6 @@ def check_supported(request: Sampling) -> None:
             raise ApiError(
                 400, f"{name} is not supported by this gateway yet", param=name, code="unsupported_parameter"
             )
-    if isinstance(request, ChatRequest):
-        for index, message in enumerate(request.messages):
-            if message.tool_calls:
-                name = f"messages.{index}.tool_calls"
-                raise ApiError(
-                    400, f"{name} is not supported by this gateway yet", param=name, code="unsupported_parameter"
-                )
     if request.stream_options is not None and not request.stream:
         raise ApiError(400, "stream_options goes with stream: true only", param="stream_options")
     if isinstance(request, CompletionRequest):
@@ -80,6 +71,9 @@ def options_of(request: Sampling) -> Options:
         ignore_eos=bool(request.ignore_eos),
         n=request.n,
         best_of=request.best_of if isinstance(request, CompletionRequest) else None,
+        logit_bias=_logit_bias(request),
+        min_tokens=request.min_tokens,
+        json_schema=_json_schema(request),
     )
     try:
         read_options(options)
@@ -125,9 +119,9 @@ def prompts_of(prompt: str | list[str] | list[int] | list[list[int]]) -> list[st
     return prompts
 
 
-def messages_of(messages: Sequence[ChatMessage]) -> list[dict[str, str]]:
-    """For the model's template: text only. ``developer`` is what OpenAI calls the system by now."""
-    found: list[dict[str, str]] = []
+def messages_of(messages: Sequence[ChatMessage]) -> list[dict[str, Any]]:
+    """For the model's template: text and tool calls. ``developer`` is what OpenAI calls the system by now."""
+    found: list[dict[str, Any]] = []
     for index, message in enumerate(messages):
         param = f"messages.{index}.content"
         content = message.content if message.content is not None else ""
@@ -140,7 +134,15 @@ def messages_of(messages: Sequence[ChatMessage]) -> list[dict[str, str]]:
             content = "".join(part.text or "" for part in content)
         _text(content, param)
         _text(message.role, f"messages.{index}.role")
-        found.append({"role": "system" if message.role == "developer" else message.role, "content": content})
+        told: dict[str, Any] = {"role": "system" if message.role == "developer" else message.role, "content": content}
+        if message.tool_calls:
+            told["tool_calls"] = calls_of(message, f"messages.{index}")
+        for name in ("name", "tool_call_id"):
+            value = getattr(message, name)
+            if value is not None:
+                _text(value, f"messages.{index}.{name}")
+                told[name] = value
+        found.append(told)
     return found
 
 
@@ -149,6 +151,25 @@ def _text(text: str, param: str) -> None:
         check_text(text, param)
     except UsageError as error:
         raise ApiError(400, str(error), param=param) from None
+
+
+def _logit_bias(request: Sampling) -> dict[int, float] | None:
+    try:
+        return {int(token_id): bias for token_id, bias in (request.logit_bias or {}).items()} or None
+    except ValueError:
+        raise ApiError(400, "logit_bias's keys are token ids: whole numbers", param="logit_bias") from None
+
+
+def _json_schema(request: Sampling) -> dict[str, Any] | None:
+    wanted = request.response_format
+    if wanted is None or wanted.type == "text":
+        return None
+    if wanted.type == "json_object":
+        return {"type": "object"}
+    if wanted.json_schema is None:
+        raise ApiError(400, "response_format.json_schema is missing", param="response_format")
+    schema = wanted.json_schema.schema_
+    return {"type": "object"} if schema is None else schema
 
 
 def _max_new_tokens(request: Sampling) -> int | None:

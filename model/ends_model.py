@@ -7,23 +7,31 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from kernels import REFERENCE, Kernels, select
+from model.assets import TOKENIZER
 from model.config import ModelConfig
 from model.config_cache import known_config
+from model.constraint import Constraints
 from model.ends import Embedding, Head
 from model.fingerprint import fingerprint
+from model.grammar import read_tokenizer
 from model.sampler import Drawn, draw_along
 from model.source import DEFAULT_MODEL, DEFAULT_MODEL_NAME, Source, open_source
 from model.weights import load_ends
-from swarm.errors import BadRequest, UsageError
+from swarm.errors import BadRequest, ModelNotFound, UsageError
 from swarm.peerinfo import ModelRef
 from swarm.profile import APPROXIMATE, PROFILES, Profile
 from swarm.sampling import SamplingParams
+
+if TYPE_CHECKING:
+    from llguidance import LLTokenizer
 
 _ARITHMETIC: dict[str, Profile] = {**{profile: profile for profile in PROFILES}, APPROXIMATE: "c8"}  # here it is exact
 
@@ -31,8 +39,12 @@ _ARITHMETIC: dict[str, Profile] = {**{profile: profile for profile in PROFILES},
 class EndsModel:
     """Takes and returns tensors on the host. Not safe to call from two threads at once."""
 
-    def __init__(self, config: ModelConfig, embedding: Embedding, head: Head, kernels: Kernels):
+    def __init__(
+        self, config: ModelConfig, embedding: Embedding, head: Head, kernels: Kernels,
+        constraints: Constraints | None = None,
+    ):  # fmt: skip
         self.config = config
+        self._constraints = constraints
         self._embedding, self._head, self._top_k = embedding, head, kernels.top_k
 
     @classmethod
@@ -50,7 +62,8 @@ class EndsModel:
         ends = load_ends(source, config, profile, cache_dir, progress, kernels.layout, threads or 1)
         assert ends.embedding is not None and ends.norm is not None and ends.head is not None
         head = Head(ends.norm, ends.head, config.rms_eps, kernels)
-        return cls(config, Embedding(ends.embedding, kernels), head, kernels)
+        constraints = Constraints(_tokenizer(source.directory, config), config.vocab_size)
+        return cls(config, Embedding(ends.embedding, kernels), head, kernels, constraints)
 
     @torch.inference_mode()
     def embed(self, token_ids: Sequence[int]) -> Tensor:
@@ -68,14 +81,15 @@ class EndsModel:
         drafts: Sequence[int] = (),
     ) -> list[Drawn]:
         """``model.sampler.draw_along`` on the logits of ``x`` f32 [len(drafts) + 1, hidden], the last Block's output
-        at ``position`` - 1 and after. Raises BadNumbers, BadRequest.
+        at ``position`` - 1 and after. Raises BadNumbers, BadRequest, BadGrammar, ModelError.
         """
         if tuple(x.shape) != (len(drafts) + 1, self.config.hidden_size):
             raise BadRequest(
                 f"hidden states {list(x.shape)} came, expected {[len(drafts) + 1, self.config.hidden_size]}"
             )
         logits = self._head.logits(x)
-        return draw_along(logits, params, position, history, prompt_tokens, drafts, self._top_k)
+        masks = None if self._constraints is None else self._constraints.masks(params.seed)
+        return draw_along(logits, params, position, history, prompt_tokens, drafts, self._top_k, masks)
 
 
 def open_ends(
@@ -105,6 +119,20 @@ def open_ends(
             f"({served.fingerprint}); name that one's checkpoint"
         )
     return EndsModel.load(source, config, arithmetic, cache_dir, progress, threads)
+
+
+def _tokenizer(directory: Path, config: ModelConfig) -> Callable[[], LLTokenizer]:
+    """Read when the first grammar comes."""
+
+    @cache
+    def read() -> LLTokenizer:
+        try:
+            data = (directory / TOKENIZER).read_text(encoding="utf-8")
+        except (OSError, ValueError) as error:
+            raise ModelNotFound(f"a grammar needs the model's {TOKENIZER}, which cannot be read: {error}") from None
+        return read_tokenizer(data, config.vocab_size, config.eos_token_ids)
+
+    return read
 
 
 def _found(served: ModelRef) -> str | Path:

@@ -1,8 +1,12 @@
 """Drawing the next token from logits: the same token on every machine, whenever the step is computed again.
 
-Greedy is the largest logit, the lowest id where several are equal. Otherwise logits pass through penalties,
+Greedy is the largest logit, the lowest id where several are equal. Otherwise logits pass through bias, penalties,
 temperature, top_k, top_p and min_p, in this order, and chance decides: 64 bits of a hash of (seed, position), nothing
 else.
+
+A grammar and ``min_tokens`` forbid tokens. Those are left out after the penalties, as if the vocabulary were smaller:
+what is left keeps its order, so equal logits are told apart as ever. Where ``min_tokens`` would leave nothing, because
+the grammar is at its end, the grammar decides.
 
 **Integers.** Probabilities are not floats here. ``w_i = floor(2^40 * exp(l_i - max))`` with the exponential of profile
 c8; sums of such integers are exact in any order, so top_p's threshold and the draw itself are comparisons of integers.
@@ -27,7 +31,8 @@ from torch import Tensor
 
 from kernels import reference
 from kernels.elementary import exp
-from swarm.errors import BadNumbers
+from model.constraint import Masks
+from swarm.errors import BadGrammar, BadNumbers
 from swarm.sampling import SamplingParams
 
 TopK = Callable[[Tensor, int], tuple[Tensor, Tensor]]
@@ -54,22 +59,32 @@ def draw(
     history: Sequence[int],
     prompt_tokens: int,
     top_k: TopK = reference.top_k,
+    masks: Masks | None = None,
 ) -> Drawn:
     """The token at ``position``. ``logits`` is f32 [vocab]; ``history`` the prompt's and answer's tokens before it,
-    where ``params.needs_history``; its first ``prompt_tokens`` are the prompt; ``top_k`` an implementation's. Raises
-    BadNumbers for NaN or infinity, be it that a penalty made one.
+    where ``params.needs_history``; the first ``prompt_tokens`` are the prompt; ``top_k`` an implementation's; ``masks``
+    knows the grammar, where there is one. Raises BadNumbers for NaN or infinity, be it that a penalty made one, and
+    BadGrammar.
     """
     if not bool(torch.isfinite(logits).all()):
         raise BadNumbers(f"logits at position {position} are not finite")
     adjusted = logits
-    if params.needs_history:
-        adjusted = _penalised(logits, params, history, prompt_tokens)
+    if params.logit_bias:
+        adjusted = _biased(logits, params)
+    if params.penalises:
+        adjusted = _penalised(adjusted, params, history, prompt_tokens)
         if not bool(torch.isfinite(adjusted).all()):
             raise BadNumbers(f"logits at position {position} are not finite once penalties are applied")
+    allowed = None
+    if params.grammar is not None or position - prompt_tokens < params.min_tokens:
+        allowed = _allowed(params, len(logits), position, history, prompt_tokens, masks)
+        adjusted = adjusted if allowed is None else adjusted[allowed]
     if params.greedy:
         token_id = int(top_k(adjusted.unsqueeze(0), 1)[1])
     else:
         token_id = choose(adjusted, params, _chance(params.seed, position))
+    if allowed is not None:
+        token_id = int(allowed[token_id])
     if params.logprobs is None:
         return Drawn(token_id)
     return _with_logprobs(token_id, logits, params.logprobs, top_k)
@@ -83,20 +98,45 @@ def draw_along(
     prompt_tokens: int,
     drafts: Sequence[int] = (),
     top_k: TopK = reference.top_k,
+    masks: Masks | None = None,
 ) -> list[Drawn]:
     """The token at ``position``; where that is the first of ``drafts``, also the one after it, and so on: from one to
     ``len(drafts) + 1`` tokens, each exactly as ``draw`` alone would have it.
 
-    ``logits`` is f32 [len(drafts) + 1, vocab]: row i is what follows the history and i drafts. Raises BadNumbers.
+    ``logits`` is f32 [len(drafts) + 1, vocab]: row i is what follows the history and i drafts. Raises BadNumbers
+    and BadGrammar.
     """
     assert len(logits) == len(drafts) + 1, f"{len(logits)} rows of logits for {len(drafts)} drafts"
     drawn: list[Drawn] = []
     for index, row in enumerate(logits):
         known = (*history, *drafts[:index]) if params.needs_history and index else history
-        drawn.append(draw(row, params, position + index, known, prompt_tokens, top_k))
+        drawn.append(draw(row, params, position + index, known, prompt_tokens, top_k, masks))
         if index < len(drafts) and drawn[-1].token_id != drafts[index]:
             break
     return drawn
+
+
+def _biased(logits: Tensor, params: SamplingParams) -> Tensor:
+    logits = logits.clone()
+    ids = torch.tensor([token_id for token_id, _ in params.logit_bias], dtype=torch.int64)
+    logits[ids] += torch.tensor([bias for _, bias in params.logit_bias], dtype=torch.float32)
+    return logits
+
+
+def _allowed(
+    params: SamplingParams, size: int, position: int, history: Sequence[int], prompt_tokens: int, masks: Masks | None
+) -> Tensor | None:
+    """The ids that may be drawn, ascending; None: all of them."""
+    mask = None
+    if params.grammar is not None:
+        if masks is None:
+            raise BadGrammar("grammar: there is no tokenizer here to read it with")
+        mask = masks(params.grammar, history[prompt_tokens:])
+    if position - prompt_tokens < params.min_tokens and params.end_token_ids:
+        others = torch.ones(size, dtype=torch.bool) if mask is None else mask.clone()
+        others[list(params.end_token_ids)] = False
+        mask = others if bool(others.any()) else mask
+    return None if mask is None else mask.nonzero().squeeze(1)
 
 
 def _penalised(logits: Tensor, params: SamplingParams, history: Sequence[int], prompt_tokens: int) -> Tensor:

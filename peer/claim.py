@@ -19,6 +19,8 @@ class Claim:
     desk: Desk
     state: PeerState = PeerState.JOINING
     block_s: float = 0.0
+    name: str = ""
+    public_address: bool = False
 
     def info(self, expires_at: float) -> PeerInfo:
         """The claim of this moment, valid until ``expires_at`` (wall clock)."""
@@ -38,4 +40,6 @@ class Claim:
             queue_tokens=self.desk.engine.queue_tokens,
             block_s=self.block_s,
             expires_at=expires_at,
+            name=self.name,
+            public_address=self.public_address,
         )

@@ -10,6 +10,7 @@ from peer.log import LEVELS
 from proto.limits import LEAST_CHUNK_TOKENS
 from swarm.address import Address
 from swarm.errors import UsageError
+from swarm.peerinfo import check_name
 from swarm.profile import PROFILES, Profile
 from swarm.span import Span
 
@@ -33,6 +34,10 @@ class PeerConfig:
     listen: Address = LOOPBACK
     announce: Address | None = None  # how others reach it; port 0: the one listened on
     join: tuple[str, ...] = ()
+    found_after_s: float | None = None  # where nobody at ``join`` answers for so long, begin a swarm; None: give up
+    name: str = ""  # what people call it
+    with_stdin: bool = False  # whether it leaves when standard input is closed
+    public_address: bool = False  # whether dashboards may show its address
     dht_listen: Address | None = None  # None: any port of the host that ``listen`` names
     kv_tokens: int | None = None  # None: DEFAULT_KV_TOKENS, or what fits in a quarter of the free memory
     max_sessions: int = 64
@@ -69,10 +74,13 @@ class PeerConfig:
             raise UsageError(f"--device is {self.device!r}, expected cpu, cuda or cuda:N")
         if self.device != "cpu" and self.profile != "c8":
             raise UsageError(f"--device {self.device} computes profile c8 alone; leave out --profile {self.profile}")
+        check_name(self.name)
         if self.log_level not in LEVELS:
             raise UsageError(f"--log-level is {self.log_level!r}, expected one of {', '.join(LEVELS)}")
         if not 0 <= self.drain_s <= 86400:
             raise UsageError(f"--drain-s is {self.drain_s:g}, expected 0 to 86400 seconds")
+        if self.found_after_s is not None and not 0 <= self.found_after_s <= 86400:
+            raise UsageError(f"--found-after-s is {self.found_after_s:g}, expected 0 to 86400 seconds")
         if not 0 < self.lease_s <= 86400:
             raise UsageError(f"--lease-s is {self.lease_s:g}, expected more than 0 and at most 86400 seconds")
         if not 1.0 <= self.overcommit <= 64.0:

@@ -83,6 +83,18 @@ def load_identity(directory: Path | None) -> Identity:
         raise
 
 
+def look_up_identity(directory: Path) -> Identity:
+    """As ``load_identity``, but not held: to learn who a Peer is or will be, also while it runs."""
+    if not (directory / PEER_KEY).exists():
+        made = load_identity(directory)
+        made.close()
+        return made
+    try:
+        return Identity(_load_or_make(directory / PEER_KEY), directory)
+    except OSError as error:
+        raise UsageError(f"cannot use the key in {directory}: {error.strerror}") from error
+
+
 def _load_or_make(path: Path) -> Ed25519PrivateKey:
     if not path.exists():
         key = Ed25519PrivateKey.generate()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from model.assets import Asset, check_tokenizer, read_assets
+from model.assets import TOKENIZER, Asset, check_tokenizer, read_assets
 from model.config import ModelConfig
 from model.config_cache import known_config
 from peer.config import PeerConfig
@@ -22,6 +22,7 @@ from swarm.span import Span
 if TYPE_CHECKING:
     from kernels import Kernels
     from model.source import Source
+    from peer.grammars import Readers
     from peer.runner import Runner
 
 Progress = Callable[[int, int], None]  # done, total
@@ -88,9 +89,27 @@ def open_checkpoint(config: PeerConfig) -> Checkpoint:
     return Checkpoint(source, model_config, ref, assets)
 
 
+def open_readers(checkpoint: Checkpoint, span: Span, max_sessions: int) -> Readers | None:
+    """What understands grammars, where the Span ends with the Head and the model has a tokenizer. Its reading begins
+    now, on a thread of its own: a large one takes a second.
+    """
+    from model.constraint import Constraints
+    from model.examiner import Examiner
+    from model.grammar import apart, read_tokenizer
+    from peer.grammars import Readers
+
+    data = next((asset.data for asset in checkpoint.assets if asset.name == TOKENIZER), None)
+    if data is None or span.end < checkpoint.ref.num_blocks:
+        return None
+    vocab_size, ends = checkpoint.config.vocab_size, checkpoint.config.eos_token_ids
+    reading = apart(read_tokenizer, data.decode(), vocab_size, ends)
+    examiner = Examiner(checkpoint.source.directory / TOKENIZER, vocab_size, ends)
+    return Readers(examiner, Constraints(reading.result, vocab_size, max_sessions))
+
+
 def load(
     checkpoint: Checkpoint, span: Span, config: PeerConfig, arithmetic: Arithmetic, num_pages: int,
-    progress: Progress, abandon: threading.Event,
+    progress: Progress, abandon: threading.Event, readers: Readers | None = None,
 ) -> Runner:  # fmt: skip
     """Read, quantise and keep the Span. ``abandon`` set ends it at the next tensor with Abandoned."""
     from model.span_model import SpanModel
@@ -118,7 +137,7 @@ def load(
     log.info(
         "arithmetic", profile=arithmetic.profile, device=config.device, isa=model.arithmetic, threads=config.threads
     )
-    return Runner(model)
+    return Runner(model, None if readers is None else readers.constraints)
 
 
 def _return_memory() -> None:

@@ -26,15 +26,17 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 class LocalPeer:
-    """A peer process. ``ready`` is its ready line once ``wait_ready`` has returned."""
+    """A peer process, which ends when this one does, however. ``ready`` is its ready line once ``wait_ready`` has
+    returned.
+    """
 
     def __init__(self, *arguments: str, env: dict[str, str] | None = None):
         self.arguments = arguments
         self.ready: dict[str, Any] = {}
         self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed in end()
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "peer.serve", *arguments],
-            stdout=subprocess.PIPE, stderr=self._log, stdin=subprocess.DEVNULL,
+            [sys.executable, "-m", "peer.serve", "--with-stdin", *arguments],
+            stdout=subprocess.PIPE, stderr=self._log, stdin=subprocess.PIPE,
             cwd=ROOT, env={**os.environ, **(env or {})}, start_new_session=True,
         )  # fmt: skip
 
@@ -95,8 +97,9 @@ class LocalPeer:
         if self.process.poll() is None:
             self.thaw()
             self.kill()
-        if self.process.stdout is not None:
-            self.process.stdout.close()
+        for pipe in (self.process.stdin, self.process.stdout):
+            if pipe is not None:
+                pipe.close()
         self._log.close()
 
 

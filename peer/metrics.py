@@ -50,6 +50,7 @@ class Metrics(Meter):
 
         self.registry = CollectorRegistry()
         self._read: Callable[[], Books] | None = None
+        self.prefill_tokens = self.decode_tokens = 0  # as the counters below have them, for Info
         self.registry.register(_Gauges(self))
         ProcessCollector(registry=self.registry)
 
@@ -92,6 +93,8 @@ class Metrics(Meter):
         self._batch_tokens.observe(prefill_tokens + decode_tokens)
         self._tokens["prefill"].inc(prefill_tokens)
         self._tokens["decode"].inc(decode_tokens)
+        self.prefill_tokens += prefill_tokens
+        self.decode_tokens += decode_tokens
         for waited_s in queue_s:
             self._queue.observe(waited_s)
         self._compute.observe(compute_s)

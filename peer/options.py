@@ -12,6 +12,7 @@ from peer.config import DEFAULT_KV_TOKENS, PeerConfig
 from peer.log import LEVELS
 from swarm.address import SWARM_VARIABLE, Address, read_swarm
 from swarm.errors import UsageError
+from swarm.peerinfo import MAX_NAME_LETTERS
 from swarm.profile import PROFILES
 from swarm.span import Span
 
@@ -68,13 +69,24 @@ def _parser() -> argparse.ArgumentParser:
     swarm = parser.add_argument_group("the swarm")
     swarm.add_argument(
         "--join", nargs="+", action="extend", metavar="MADDR",
-        help=f"addresses from another peer's ready line (default: ${SWARM_VARIABLE})",
+        help=f"addresses from another peer's ready line, or @FILE with some (default: ${SWARM_VARIABLE})",
+    )  # fmt: skip
+    swarm.add_argument(
+        "--found-after-s", type=float, metavar="S",
+        help="where nobody there answers for so long, begin without them and knock on (default: give up at once)",
     )  # fmt: skip
     swarm.add_argument("--listen", metavar="HOST:PORT", help="for all who dial; port 0: any (default: 127.0.0.1:0)")
     swarm.add_argument(
         "--announce", metavar="HOST:PORT", help="how others reach it, where that is not what it listens on"
     )
     swarm.add_argument("--dht-listen", metavar="HOST:PORT", help="for the DHT (default: any port of --listen's host)")
+    swarm.add_argument(
+        "--name", metavar="NAME", help=f"what dashboards call this peer, at most {MAX_NAME_LETTERS} letters"
+    )
+    swarm.add_argument(
+        "--public-address", action="store_true", default=None,
+        help="dashboards may show this peer's address (the swarm knows it in any case)",
+    )  # fmt: skip
     swarm.add_argument("--identity", metavar="DIR", help="keep the peer's key there (default: a fresh one every start)")
     limits = parser.add_argument_group("limits")
     limits.add_argument(
@@ -114,6 +126,10 @@ def _parser() -> argparse.ArgumentParser:
     limits.add_argument(
         "--drain-s", type=float, metavar="S",
         help=f"how long sessions may finish after SIGTERM (default: {default.drain_s:g})",
+    )  # fmt: skip
+    limits.add_argument(
+        "--with-stdin", action="store_true", default=None,
+        help="leave at once when standard input closes: a program that starts peers so leaves none behind",
     )  # fmt: skip
     watch = parser.add_argument_group("watching it")
     watch.add_argument("--http", metavar="HOST:PORT", help="serve /healthz, /readyz and /metrics")

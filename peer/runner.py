@@ -24,6 +24,7 @@ import structlog
 import torch
 
 from kernels.types import SeatRows
+from model.constraint import Constraints
 from model.sampler import draw_along
 from model.span_model import SpanModel
 from peer.scheduler import Work
@@ -51,8 +52,9 @@ class _Passage:
 
 
 class Runner:
-    def __init__(self, model: SpanModel):
-        self._model = model
+    def __init__(self, model: SpanModel, constraints: Constraints | None = None):
+        """``constraints`` knows what grammars allow; without it whoever has one gets a Fault."""
+        self._model, self._constraints = model, constraints
 
     def copy_page(self, source: int, target: int) -> None:
         """Before two Seats that share a Page go different ways."""
@@ -136,8 +138,13 @@ class Runner:
         params, prompt_tokens = seat.request.sampling, seat.request.prompt_tokens
         assert params is not None, "admission lets no one want a Token without sampling parameters"
         first = chunk.end - len(chunk.drafts)
+        masks = None
+        if params.grammar is not None and self._constraints is not None:
+            masks = self._constraints.masks(seat.session)
         try:
-            drawn = draw_along(logits, params, first, seat.history, prompt_tokens, chunk.drafts, self._model.top_k)
+            drawn = draw_along(
+                logits, params, first, seat.history, prompt_tokens, chunk.drafts, self._model.top_k, masks
+            )
         except Fault as fault:
             return fault
         except Exception as error:  # what its own parameters brought about is no affair of the other Seats

@@ -21,6 +21,7 @@ from swarm.clock import Clock
 from swarm.errors import BadRequest, Draining, NoSeat, OutOfOrder, Refused, StaleEpoch, UsageError, WrongModel
 from swarm.peerinfo import ModelRef
 from swarm.profile import accepts
+from swarm.sampling import Grammar
 from swarm.span import Span
 
 _NO_SEAT = "no seat for this session here; it was closed, expired, or never opened"
@@ -116,7 +117,12 @@ class Seats:
             raise BadRequest("a fork has sampling parameters where the seat has them, and nowhere else")
         pages, owed = self.housing.fork(seat, request.position)
         history = tuple(seat.history[: request.num_tokens]) if seat.writes_history else ()
-        opening = replace(seat.request, sampling=request.sampling, history=history, prefix=())
+        sampling, known = request.sampling, seat.request.sampling
+        if sampling is not None and known is not None:  # what is long did not travel again
+            sampling = replace(
+                sampling, logit_bias=known.logit_bias, end_token_ids=known.end_token_ids, grammar=known.grammar
+            )
+        opening = replace(seat.request, sampling=sampling, history=history, prefix=())
         digests = seat.digests[: request.position // self.terms.page_size]
         new = self._seat(request.seat, seat.epoch, seat.link, opening, seat.client, pages, owed, digests)
         new.position = new.done = new.provisional = request.position
@@ -131,6 +137,12 @@ class Seats:
     def get(self, session: bytes) -> Seat | None:
         """The Session's Seat, whosever it is."""
         return self._seats.get(session)
+
+    def grammar_of(self, session: bytes) -> Grammar | None:
+        """What the answer of the Session's Seat has to fit."""
+        seat = self._seats.get(session)
+        sampling = None if seat is None else seat.request.sampling
+        return None if sampling is None else sampling.grammar
 
     def find(self, session: bytes, link: Hashable) -> Seat:
         """The Seat that ``link`` opened, its lease renewed. Raises NoSeat, which a stranger's Link hears too."""

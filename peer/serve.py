@@ -11,14 +11,14 @@ import math
 import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import structlog
 
 from peer import log as logging_setup
 from peer.config import PeerConfig
 from peer.options import parse
-from swarm.errors import ShoalError
+from swarm.errors import ShoalError, UsageError
 
 TOGETHER_S = 0.5
 INTERRUPTED = 130  # what shells expect of a process that was stopped by hand
@@ -68,12 +68,28 @@ async def _until_signalled(config: PeerConfig) -> int:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, arrived)
+    if config.with_stdin:
+        await _watch_stdin(running.cancel)
     try:
         await running
     except asyncio.CancelledError:
         return 0 if signals == 1 else INTERRUPTED
     log.info("left")
     return 0
+
+
+async def _watch_stdin(closed: Callable[[], object]) -> None:
+    """``closed`` is called when nobody holds the other end of standard input any more, as when who started us died."""
+
+    class Watch(asyncio.Protocol):
+        def connection_lost(self, exc: Exception | None) -> None:
+            log.warning("leaving at once: standard input was closed")
+            closed()
+
+    try:
+        await asyncio.get_running_loop().connect_read_pipe(Watch, sys.stdin)
+    except (ValueError, OSError) as error:
+        raise UsageError(f"--with-stdin needs a pipe, a socket or a terminal as standard input: {error}") from None
 
 
 def _tune_libraries() -> None:

@@ -15,6 +15,7 @@ import structlog
 
 from model.assets import Asset
 from peer.desk import Desk
+from peer.grammars import Grammars
 from peer.meter import Meter, Side
 from proto import frames
 from proto import shoal_pb2 as pb
@@ -47,6 +48,7 @@ class Service:
         hello_timeout_s: float = 10.0,
         outbox: Callable[[], Outbox] = Outbox,
         meter: Meter | None = None,
+        grammars: Grammars | None = None,
     ):
         self._desk = desk
         self._hello = hello
@@ -57,6 +59,7 @@ class Service:
         self._hello_timeout_s = hello_timeout_s
         self._outbox = outbox
         self._meter = meter or Meter()
+        self._grammars = Grammars(desk.receive, desk.seats.grammar_of) if grammars is None else grammars
         self._sides: dict[int, Side] = {}  # of the Links that have greeted
 
     def links(self, side: Side) -> int:
@@ -84,17 +87,21 @@ class Service:
         link = self._desk.join(outbox)
         reader = asyncio.create_task(self._read(requests, link, outbox), name=f"link-{link}")
         # Freed here, not only below: a generator that gRPC drops between two Frames is closed at some later time.
-        context.add_done_callback(lambda _: self._desk.leave(link))  # pyright: ignore[reportArgumentType]
+        context.add_done_callback(lambda _: self._leave(link))  # pyright: ignore[reportArgumentType]
         try:
             async for frame in outbox.frames():
                 yield frame
                 self._meter.sent(self._sides.get(link, Side.CLIENT), frame.ByteSize())
         finally:
-            self._desk.leave(link)
+            self._leave(link)
             self._sides.pop(link, None)
             reader.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await reader
+
+    def _leave(self, link: int) -> None:
+        self._grammars.leave(link)
+        self._desk.leave(link)
 
     async def _read(self, requests: AsyncIterator[bytes], link: int, outbox: Outbox) -> None:
         """Everything that comes over one Link, until it ends; then the outbox is closed, which ends the writing."""
@@ -104,7 +111,8 @@ class Service:
             while data is not None:
                 for item in items:
                     if item.session:
-                        self._desk.receive(link, item)
+                        if not self._grammars.hold(link, item):
+                            self._desk.receive(link, item)
                     else:
                         _of_the_link(item)
                 self._meter.received(self._sides.get(link, Side.CLIENT), len(data))

@@ -26,9 +26,11 @@ from peer.claim import Claim
 from peer.config import PeerConfig
 from peer.desk import Desk
 from peer.engine import Computing, Engine
+from peer.flows import Flows
+from peer.grammars import Grammars, Readers
 from peer.identity import Identity, load_identity
 from peer.journals import Journals
-from peer.loading import Arithmetic, Checkpoint, load, open_arithmetic, open_checkpoint, settle
+from peer.loading import Arithmetic, Checkpoint, load, open_arithmetic, open_checkpoint, open_readers, settle
 from peer.meter import Meter, Side
 from peer.metrics import Books, Metrics
 from peer.neighbours import Neighbours
@@ -46,7 +48,7 @@ from proto.messages import Hello, Info
 from swarm.address import Address
 from swarm.clock import Clock
 from swarm.errors import UsageError
-from swarm.peerinfo import PeerState
+from swarm.peerinfo import PeerState, PeerStats
 from swarm.placement import choose_span
 from swarm.span import Span
 from swarm.version import software_version
@@ -103,7 +105,8 @@ class Serving:
             limits = limits_for(checkpoint.config, config.max_chunk_tokens)
             hello = Hello(software_version(), identity.peer_id)
             known = Announced(directory, checkpoint.ref, self._clock)
-            neighbours = Neighbours(hello, limits, known, self._clock, meter=metrics)
+            flows = Flows(identity.peer_id, self._clock)
+            neighbours = Neighbours(hello, limits, known, self._clock, connect=flows.connect, meter=metrics)
             stack.push_async_callback(neighbours.close)
             seats = self._seats(checkpoint, arithmetic, span, metrics)
             journals = Journals(config.journal_bytes, config.journal_disk_bytes)
@@ -114,16 +117,21 @@ class Serving:
                 address=str(announced_address(listening, config.announce)),
                 version=software_version(),
                 desk=desk,
+                name=config.name,
+                public_address=config.public_address,
             )
             self._claim = claim
             announcer = Announcer(directory, claim.info, self._clock)
             stack.push_async_callback(_briefly, announcer.withdraw)
-            async with _background(announcer.run(), known.run(), self._sweep(desk, neighbours)):
-                runner = await self._load(checkpoint, arithmetic, span, engine, desk.seats, stack)
+            async with _background(announcer.run(), known.run(), flows.run(desk.seats), self._sweep(desk, neighbours)):
+                readers = open_readers(checkpoint, span, config.max_sessions)
+                grammars = Grammars(desk.receive, desk.seats.grammar_of, readers)
+                stack.push_async_callback(grammars.close)
+                runner = await self._load(checkpoint, arithmetic, span, engine, desk.seats, readers, stack)
                 hidden_size = checkpoint.config.hidden_size
                 claim.block_s = await measure_block_s(desk.seats, engine, runner, hidden_size, self._clock)
                 async with _background(_pump(engine, runner, desk)):
-                    service = self._service(claim, checkpoint, hello, limits, metrics)
+                    service = self._service(claim, checkpoint, hello, limits, metrics, flows, grammars)
                     metrics.watch(lambda: _books(desk, service, neighbours))
                     await server.start(service)
                     await server.set_serving(True)
@@ -153,6 +161,7 @@ class Serving:
                 announce=None if announce is None else str(announce),
                 join=config.join,
                 identity_path=identity.p2p_key_path,
+                found_after_s=config.found_after_s,
             )
             stack.push_async_callback(directory.close)
             return directory
@@ -203,29 +212,35 @@ class Serving:
         return Seats(terms, pool, self._clock, config.swap_bytes, meter)
 
     async def _load(
-        self,
-        checkpoint: Checkpoint,
-        arithmetic: Arithmetic,
-        span: Span,
-        engine: Engine,
-        seats: Seats,
-        stack: AsyncExitStack,
-    ) -> Computing:
+        self, checkpoint: Checkpoint, arithmetic: Arithmetic, span: Span, engine: Engine, seats: Seats,
+        readers: Readers | None, stack: AsyncExitStack,
+    ) -> Computing:  # fmt: skip
         abandon = threading.Event()
         stack.callback(abandon.set)
         num_pages = seats.housing.pool.total
         with progress(f"loading blocks {span} of {checkpoint.ref.name}") as advanced:
-            return await engine.call(load, checkpoint, span, self._config, arithmetic, num_pages, advanced, abandon)
+            return await engine.call(
+                load, checkpoint, span, self._config, arithmetic, num_pages, advanced, abandon, readers
+            )
 
-    def _service(self, claim: Claim, checkpoint: Checkpoint, hello: Hello, limits: Limits, meter: Meter) -> Service:
+    def _service(
+        self, claim: Claim, checkpoint: Checkpoint, hello: Hello, limits: Limits, metrics: Metrics, flows: Flows,
+        grammars: Grammars,
+    ) -> Service:  # fmt: skip
         model, config = checkpoint.config, self._config
         assets = asset_refs(checkpoint.assets)
 
         def info() -> Info:
             now = claim.info(self._clock.wall() + CLAIM_S)
-            return Info(now, assets, model.hidden_size, model.vocab_size, model.max_positions, model.eos_token_ids)
+            return Info(
+                now, assets, model.hidden_size, model.vocab_size, model.max_positions, model.eos_token_ids,
+                _stats(claim.desk.seats, metrics, flows),
+            )  # fmt: skip
 
-        return Service(claim.desk, hello, limits, info, checkpoint.assets, max_links=config.max_links, meter=meter)
+        return Service(
+            claim.desk, hello, limits, info, checkpoint.assets, max_links=config.max_links, meter=metrics,
+            grammars=grammars,
+        )  # fmt: skip
 
     async def _sweep(self, desk: Desk, neighbours: Neighbours) -> None:
         while True:
@@ -298,6 +313,12 @@ def _books(desk: Desk, service: Service, neighbours: Neighbours) -> Books:
         journal_memory_bytes=sum(outflow.rows.size for outflow in outflows),
         journal_disk_bytes=sum(outflow.rows.spilled for outflow in outflows),
     )
+
+
+def _stats(seats: Seats, metrics: Metrics, flows: Flows) -> PeerStats:
+    """What Info says of the work."""
+    pool = seats.housing.pool
+    return PeerStats(metrics.prefill_tokens, metrics.decode_tokens, pool.total, pool.used, flows.read(seats))
 
 
 async def _pump(engine: Engine, runner: Computing, desk: Desk) -> None:

@@ -45,8 +45,16 @@ from proto.messages import (
 )
 from proto.peerinfo import MAX_TEXT
 from swarm.address import Address
-from swarm.errors import FAULTS, BadRequest, Fault, FaultCode, Internal, Refused, UsageError
-from swarm.sampling import MAX_LOGPROBS, SamplingParams
+from swarm.errors import FAULTS, BadGrammar, BadRequest, Fault, FaultCode, Internal, Refused, UsageError
+from swarm.sampling import (
+    MAX_BIASED,
+    MAX_END_IDS,
+    MAX_GRAMMAR_BYTES,
+    MAX_LOGPROBS,
+    Grammar,
+    GrammarKind,
+    SamplingParams,
+)
 from swarm.span import Span
 from swarm.text import one_line
 
@@ -99,7 +107,7 @@ def _decode_open(entry: pb.Entry, limits: Limits) -> Open:
         max_tokens=opening.max_tokens,
         prompt_tokens=opening.prompt_tokens,
         wire=_dtype(opening.wire),
-        sampling=_decode_sampling(opening.sampling) if opening.HasField("sampling") else None,
+        sampling=_decode_sampling(opening.sampling, limits) if opening.HasField("sampling") else None,
         history=_token_ids(opening.history, limits),
         embedded=opening.embedded,
         num_hops=opening.num_hops,
@@ -110,7 +118,12 @@ def _decode_open(entry: pb.Entry, limits: Limits) -> Open:
     )
 
 
-def _decode_sampling(sampling: pb.Sampling) -> SamplingParams:
+def _decode_sampling(sampling: pb.Sampling, limits: Limits) -> SamplingParams:
+    ids, biases = sampling.bias_token_ids, sampling.biases
+    _within("sampling: number of biases", len(biases), 0, MAX_BIASED)
+    if len(ids) != len(biases):
+        raise BadRequest(f"sampling: {len(biases)} biases came for {len(ids)} tokens")
+    _within("sampling: number of end tokens", len(sampling.end_token_ids), 0, MAX_END_IDS)
     return SamplingParams(
         temperature=sampling.temperature,
         top_k=sampling.top_k,
@@ -121,7 +134,19 @@ def _decode_sampling(sampling: pb.Sampling) -> SamplingParams:
         frequency_penalty=sampling.frequency_penalty,
         seed=sampling.seed,
         logprobs=sampling.logprobs if sampling.HasField("logprobs") else None,
+        logit_bias=tuple(zip(_token_ids(ids, limits), biases, strict=True)),
+        min_tokens=sampling.min_tokens,
+        end_token_ids=_token_ids(sampling.end_token_ids, limits),
+        grammar=_decode_grammar(sampling.grammar) if sampling.HasField("grammar") else None,
     )
+
+
+def _decode_grammar(grammar: pb.Grammar) -> Grammar:
+    _within("sampling: letters of the grammar", len(grammar.text), 1, MAX_GRAMMAR_BYTES)
+    try:
+        return Grammar(GrammarKind(grammar.kind), grammar.text)
+    except ValueError:
+        raise BadGrammar(f"grammar: unknown kind {grammar.kind}") from None
 
 
 def _decode_opened(entry: pb.Entry, limits: Limits) -> Opened:
@@ -156,7 +181,7 @@ def _decode_fork(entry: pb.Entry, limits: Limits) -> Fork:
     fork = entry.fork
     _within("fork: position", fork.position, 0, limits.max_tokens)
     _within("fork: num_tokens", fork.num_tokens, 0, limits.max_tokens)
-    sampling = _decode_sampling(fork.sampling) if fork.HasField("sampling") else None
+    sampling = _decode_sampling(fork.sampling, limits) if fork.HasField("sampling") else None
     return Fork(_seat_id("fork", fork.seat), fork.position, fork.num_tokens, sampling)
 
 

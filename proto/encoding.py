@@ -55,7 +55,7 @@ def encode_entry(entry: Entry) -> pb.Entry:
         case Fork(seat=seat, position=position, num_tokens=num_tokens, sampling=sampling):
             message.fork.seat, message.fork.position, message.fork.num_tokens = seat, position, num_tokens
             if sampling is not None:
-                message.fork.sampling.CopyFrom(_encode_sampling(sampling))
+                message.fork.sampling.CopyFrom(_encode_fork_sampling(sampling))
         case Kept(first=first, digests=digests):
             message.kept.SetInParent()
             message.kept.first = first
@@ -110,6 +110,17 @@ def _encode_open(opening: Open) -> pb.Open:
 
 
 def _encode_sampling(params: SamplingParams) -> pb.Sampling:
+    message = _encode_fork_sampling(params)
+    message.bias_token_ids.extend(token_id for token_id, _ in params.logit_bias)
+    message.biases.extend(bias for _, bias in params.logit_bias)
+    message.end_token_ids.extend(params.end_token_ids)
+    if params.grammar is not None:
+        message.grammar.kind, message.grammar.text = int(params.grammar.kind), params.grammar.text
+    return message
+
+
+def _encode_fork_sampling(params: SamplingParams) -> pb.Sampling:
+    """All but what is long, which the Seat has."""
     return pb.Sampling(
         temperature=params.temperature,
         top_k=params.top_k,
@@ -120,6 +131,7 @@ def _encode_sampling(params: SamplingParams) -> pb.Sampling:
         frequency_penalty=params.frequency_penalty,
         seed=params.seed,
         logprobs=params.logprobs,
+        min_tokens=params.min_tokens,
     )
 
 

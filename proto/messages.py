@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from swarm.errors import Fault
-from swarm.peerinfo import PeerInfo
+from swarm.peerinfo import PeerInfo, PeerStats
 from swarm.sampling import SamplingParams
 from swarm.span import Span
 
@@ -263,3 +263,4 @@ class Info:
     vocab_size: int
     max_positions: int
     eos_token_ids: tuple[int, ...]
+    stats: PeerStats | None = None  # None: of an older version, which does not say

@@ -13,7 +13,7 @@ from swarm.span import Span
 
 MAX_TEXT = 64  # letters of a version or of the name of a profile
 
-_PEER_ID = re.compile(r"[0-9a-f]{32}")
+PEER_ID = re.compile(r"[0-9a-f]{32}")
 
 
 def encode_info(info: PeerInfo) -> pb.PeerInfo:
@@ -34,6 +34,8 @@ def encode_info(info: PeerInfo) -> pb.PeerInfo:
         queue_tokens=info.queue_tokens,
         block_s=info.block_s,
         expires_at=info.expires_at,
+        name=info.name,
+        public_address=info.public_address,
     )
 
 
@@ -42,7 +44,7 @@ def decode_info(message: pb.PeerInfo) -> PeerInfo:
 
     Text must be printable: it ends up on terminals and dashboards, where a stranger's escape codes have no business.
     """
-    if not _PEER_ID.fullmatch(message.peer_id):
+    if not PEER_ID.fullmatch(message.peer_id):
         raise BadRequest(f"peer_id must be 32 hex digits, not {message.peer_id[:40]!r}")
     who = f"peer {message.peer_id[:8]}"
     try:
@@ -74,6 +76,8 @@ def decode_info(message: pb.PeerInfo) -> PeerInfo:
             queue_tokens=message.queue_tokens,
             block_s=message.block_s,
             expires_at=message.expires_at,
+            name=message.name,
+            public_address=message.public_address,
         )
     except (UsageError, ValueError) as error:  # ValueError: a state that this version does not know
         raise BadRequest(f"{who}: {error}") from error

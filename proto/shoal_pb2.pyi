@@ -186,7 +186,7 @@ class SpanRange(_message.Message):
     def __init__(self, start: _Optional[int] = ..., end: _Optional[int] = ...) -> None: ...
 
 class Sampling(_message.Message):
-    __slots__ = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty", "presence_penalty", "frequency_penalty", "seed", "logprobs")
+    __slots__ = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty", "presence_penalty", "frequency_penalty", "seed", "logprobs", "bias_token_ids", "biases", "min_tokens", "end_token_ids", "grammar")
     TEMPERATURE_FIELD_NUMBER: _ClassVar[int]
     TOP_K_FIELD_NUMBER: _ClassVar[int]
     TOP_P_FIELD_NUMBER: _ClassVar[int]
@@ -196,6 +196,11 @@ class Sampling(_message.Message):
     FREQUENCY_PENALTY_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
     LOGPROBS_FIELD_NUMBER: _ClassVar[int]
+    BIAS_TOKEN_IDS_FIELD_NUMBER: _ClassVar[int]
+    BIASES_FIELD_NUMBER: _ClassVar[int]
+    MIN_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    END_TOKEN_IDS_FIELD_NUMBER: _ClassVar[int]
+    GRAMMAR_FIELD_NUMBER: _ClassVar[int]
     temperature: float
     top_k: int
     top_p: float
@@ -205,7 +210,20 @@ class Sampling(_message.Message):
     frequency_penalty: float
     seed: int
     logprobs: int
-    def __init__(self, temperature: _Optional[float] = ..., top_k: _Optional[int] = ..., top_p: _Optional[float] = ..., min_p: _Optional[float] = ..., repetition_penalty: _Optional[float] = ..., presence_penalty: _Optional[float] = ..., frequency_penalty: _Optional[float] = ..., seed: _Optional[int] = ..., logprobs: _Optional[int] = ...) -> None: ...
+    bias_token_ids: _containers.RepeatedScalarFieldContainer[int]
+    biases: _containers.RepeatedScalarFieldContainer[float]
+    min_tokens: int
+    end_token_ids: _containers.RepeatedScalarFieldContainer[int]
+    grammar: Grammar
+    def __init__(self, temperature: _Optional[float] = ..., top_k: _Optional[int] = ..., top_p: _Optional[float] = ..., min_p: _Optional[float] = ..., repetition_penalty: _Optional[float] = ..., presence_penalty: _Optional[float] = ..., frequency_penalty: _Optional[float] = ..., seed: _Optional[int] = ..., logprobs: _Optional[int] = ..., bias_token_ids: _Optional[_Iterable[int]] = ..., biases: _Optional[_Iterable[float]] = ..., min_tokens: _Optional[int] = ..., end_token_ids: _Optional[_Iterable[int]] = ..., grammar: _Optional[_Union[Grammar, _Mapping[str, object]]] = ...) -> None: ...
+
+class Grammar(_message.Message):
+    __slots__ = ("kind", "text")
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    kind: int
+    text: str
+    def __init__(self, kind: _Optional[int] = ..., text: _Optional[str] = ...) -> None: ...
 
 class Opened(_message.Message):
     __slots__ = ("position", "lease_ms", "max_chunk_tokens", "kept_from")
@@ -302,7 +320,7 @@ class Fault(_message.Message):
     def __init__(self, code: _Optional[int] = ..., message: _Optional[str] = ..., retry_after_ms: _Optional[int] = ...) -> None: ...
 
 class PeerInfo(_message.Message):
-    __slots__ = ("peer_id", "instance", "model", "fingerprint", "num_blocks", "span", "address", "profile", "state", "version", "kv_tokens", "kv_tokens_free", "sessions", "queue_tokens", "block_s", "expires_at")
+    __slots__ = ("peer_id", "instance", "model", "fingerprint", "num_blocks", "span", "address", "profile", "state", "version", "kv_tokens", "kv_tokens_free", "sessions", "queue_tokens", "block_s", "expires_at", "name", "public_address")
     PEER_ID_FIELD_NUMBER: _ClassVar[int]
     INSTANCE_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
@@ -319,6 +337,8 @@ class PeerInfo(_message.Message):
     QUEUE_TOKENS_FIELD_NUMBER: _ClassVar[int]
     BLOCK_S_FIELD_NUMBER: _ClassVar[int]
     EXPIRES_AT_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    PUBLIC_ADDRESS_FIELD_NUMBER: _ClassVar[int]
     peer_id: str
     instance: int
     model: str
@@ -335,27 +355,55 @@ class PeerInfo(_message.Message):
     queue_tokens: int
     block_s: float
     expires_at: float
-    def __init__(self, peer_id: _Optional[str] = ..., instance: _Optional[int] = ..., model: _Optional[str] = ..., fingerprint: _Optional[str] = ..., num_blocks: _Optional[int] = ..., span: _Optional[_Union[SpanRange, _Mapping[str, object]]] = ..., address: _Optional[str] = ..., profile: _Optional[str] = ..., state: _Optional[int] = ..., version: _Optional[str] = ..., kv_tokens: _Optional[int] = ..., kv_tokens_free: _Optional[int] = ..., sessions: _Optional[int] = ..., queue_tokens: _Optional[int] = ..., block_s: _Optional[float] = ..., expires_at: _Optional[float] = ...) -> None: ...
+    name: str
+    public_address: bool
+    def __init__(self, peer_id: _Optional[str] = ..., instance: _Optional[int] = ..., model: _Optional[str] = ..., fingerprint: _Optional[str] = ..., num_blocks: _Optional[int] = ..., span: _Optional[_Union[SpanRange, _Mapping[str, object]]] = ..., address: _Optional[str] = ..., profile: _Optional[str] = ..., state: _Optional[int] = ..., version: _Optional[str] = ..., kv_tokens: _Optional[int] = ..., kv_tokens_free: _Optional[int] = ..., sessions: _Optional[int] = ..., queue_tokens: _Optional[int] = ..., block_s: _Optional[float] = ..., expires_at: _Optional[float] = ..., name: _Optional[str] = ..., public_address: _Optional[bool] = ...) -> None: ...
 
 class InfoRequest(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
 class InfoReply(_message.Message):
-    __slots__ = ("info", "assets", "hidden_size", "vocab_size", "max_positions", "eos_token_ids")
+    __slots__ = ("info", "assets", "hidden_size", "vocab_size", "max_positions", "eos_token_ids", "stats")
     INFO_FIELD_NUMBER: _ClassVar[int]
     ASSETS_FIELD_NUMBER: _ClassVar[int]
     HIDDEN_SIZE_FIELD_NUMBER: _ClassVar[int]
     VOCAB_SIZE_FIELD_NUMBER: _ClassVar[int]
     MAX_POSITIONS_FIELD_NUMBER: _ClassVar[int]
     EOS_TOKEN_IDS_FIELD_NUMBER: _ClassVar[int]
+    STATS_FIELD_NUMBER: _ClassVar[int]
     info: PeerInfo
     assets: _containers.RepeatedCompositeFieldContainer[AssetRef]
     hidden_size: int
     vocab_size: int
     max_positions: int
     eos_token_ids: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, info: _Optional[_Union[PeerInfo, _Mapping[str, object]]] = ..., assets: _Optional[_Iterable[_Union[AssetRef, _Mapping[str, object]]]] = ..., hidden_size: _Optional[int] = ..., vocab_size: _Optional[int] = ..., max_positions: _Optional[int] = ..., eos_token_ids: _Optional[_Iterable[int]] = ...) -> None: ...
+    stats: Stats
+    def __init__(self, info: _Optional[_Union[PeerInfo, _Mapping[str, object]]] = ..., assets: _Optional[_Iterable[_Union[AssetRef, _Mapping[str, object]]]] = ..., hidden_size: _Optional[int] = ..., vocab_size: _Optional[int] = ..., max_positions: _Optional[int] = ..., eos_token_ids: _Optional[_Iterable[int]] = ..., stats: _Optional[_Union[Stats, _Mapping[str, object]]] = ...) -> None: ...
+
+class Stats(_message.Message):
+    __slots__ = ("prefill_tokens", "decode_tokens", "pages", "pages_used", "flows")
+    PREFILL_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    DECODE_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    PAGES_FIELD_NUMBER: _ClassVar[int]
+    PAGES_USED_FIELD_NUMBER: _ClassVar[int]
+    FLOWS_FIELD_NUMBER: _ClassVar[int]
+    prefill_tokens: int
+    decode_tokens: int
+    pages: int
+    pages_used: int
+    flows: _containers.RepeatedCompositeFieldContainer[Flow]
+    def __init__(self, prefill_tokens: _Optional[int] = ..., decode_tokens: _Optional[int] = ..., pages: _Optional[int] = ..., pages_used: _Optional[int] = ..., flows: _Optional[_Iterable[_Union[Flow, _Mapping[str, object]]]] = ...) -> None: ...
+
+class Flow(_message.Message):
+    __slots__ = ("peer_id", "seats", "rtt_us")
+    PEER_ID_FIELD_NUMBER: _ClassVar[int]
+    SEATS_FIELD_NUMBER: _ClassVar[int]
+    RTT_US_FIELD_NUMBER: _ClassVar[int]
+    peer_id: str
+    seats: int
+    rtt_us: int
+    def __init__(self, peer_id: _Optional[str] = ..., seats: _Optional[int] = ..., rtt_us: _Optional[int] = ...) -> None: ...
 
 class AssetRef(_message.Message):
     __slots__ = ("name", "sha256", "size")

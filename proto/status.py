@@ -36,6 +36,7 @@ TO_STATUS: dict[FaultCode, grpc.StatusCode] = {
     FaultCode.DEAD_LINK: grpc.StatusCode.UNAVAILABLE,
     FaultCode.TIMEOUT: grpc.StatusCode.DEADLINE_EXCEEDED,
     FaultCode.INTERNAL: grpc.StatusCode.INTERNAL,
+    FaultCode.BAD_GRAMMAR: grpc.StatusCode.INVALID_ARGUMENT,
 }
 
 FROM_STATUS: dict[grpc.StatusCode, type[Fault]] = {

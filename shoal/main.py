@@ -10,9 +10,13 @@ from swarm.version import software_version
 
 COMMANDS = {
     "serve": ("peer.serve", "host a span of blocks"),
+    "identity": ("peer.introduce", "make a peer's keys and say how it will be joined"),
     "generate": ("client.generate", "generate text through a swarm"),
     "chat": ("client.chat", "talk to a swarm in the terminal"),
     "gateway": ("gateway.serve", "serve a swarm over HTTP, as OpenAI's API"),
+    "top": ("shoal.top", "watch a swarm in the terminal"),
+    "doctor": ("shoal.doctor", "check this machine and a swarm, and say what to mend"),
+    "dashboard": ("dashboard.serve", "show a swarm in the browser"),
     "demo": ("shoal.demo", "start three peers here, lose one in mid-sentence, go on"),
 }
 

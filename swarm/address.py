@@ -6,10 +6,12 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from swarm.errors import UsageError
 
 SWARM_VARIABLE = "SHOAL_SWARM"  # where the join addresses are looked for when none are given
+MAX_FILE_BYTES = 65536
 
 _HOST_PORT = re.compile(r"(?:\[([0-9A-Fa-f:.]{2,45})\]|([A-Za-z0-9._-]{1,253})):([0-9]{1,5})")
 _JOIN = re.compile(r"(/(?:ip4|ip6|dns|dns4|dns6)/([^/\s]{1,253})/tcp/([0-9]{1,5}))/p2p/([A-Za-z0-9]{1,128})")
@@ -63,8 +65,32 @@ class JoinAddress:
 
 def read_swarm(swarm: str | Sequence[str] | None = None, environ: Mapping[str, str] = os.environ) -> tuple[str, ...]:
     """The addresses to join through, each once: one string may hold several, separated by commas or spaces; None means
-    those in $SHOAL_SWARM. Empty where there are none. Raises UsageError for one that cannot be an address."""
+    those in $SHOAL_SWARM. ``@FILE`` stands for those in a file, so that all on a machine may share one list. Empty
+    where there are none. Raises UsageError for one that cannot be an address."""
     if swarm is None:
         swarm = environ.get(SWARM_VARIABLE, "")
-    texts = swarm.replace(",", " ").split() if isinstance(swarm, str) else swarm
-    return tuple(dict.fromkeys(JoinAddress.parse(text).text for text in texts))
+    texts = _words(swarm) if isinstance(swarm, str) else swarm
+    named = (word for text in texts for word in (_read(text[1:]) if text.startswith("@") else (text,)))
+    return tuple(dict.fromkeys(JoinAddress.parse(text).text for text in named))
+
+
+def _words(text: str) -> list[str]:
+    return text.replace(",", " ").split()
+
+
+def _read(name: str) -> list[str]:
+    """The addresses in a file; a line that begins with # is a comment."""
+    try:
+        with Path(name).expanduser().open("rb") as file:
+            content = file.read(MAX_FILE_BYTES + 1)
+        if len(content) > MAX_FILE_BYTES:
+            raise UsageError(f"{name} is larger than {MAX_FILE_BYTES} bytes; a list of join addresses is short")
+        lines = content.decode().splitlines()
+    except OSError as error:
+        raise UsageError(f"cannot read join addresses from {name}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise UsageError(f"{name} is not text; it should hold join addresses, one on a line") from None
+    found = [word for line in lines if not line.lstrip().startswith("#") for word in _words(line)]
+    if not found:
+        raise UsageError(f"{name} holds no join address")
+    return found

@@ -12,6 +12,7 @@
     │   └── AddressInUse           a port that somebody else holds
     └── Fault                      what one party of a Link tells the other; ``code`` travels    exit 5
         ├── BadRequest             a message that breaks the protocol or exceeds a limit
+        │   └── BadGrammar         a grammar that cannot be understood, or takes too much
         ├── WrongModel             the peer does not serve this model, profile or Span
         ├── Refused                cannot be admitted now: Pages, Seats; ``retry_after_s``
         ├── NoSeat                 the Session has no Seat here (closed, expired, or never opened)
@@ -100,6 +101,7 @@ class FaultCode(IntEnum):
     DEAD_LINK = 10
     TIMEOUT = 11
     INTERNAL = 12
+    BAD_GRAMMAR = 13
 
 
 class Fault(ShoalError):
@@ -111,6 +113,12 @@ class Fault(ShoalError):
 
 class BadRequest(Fault):
     code = FaultCode.BAD_REQUEST
+
+
+class BadGrammar(BadRequest):
+    """Told to whoever asked, and held against no Peer: any other would say the same."""
+
+    code = FaultCode.BAD_GRAMMAR
 
 
 class WrongModel(Fault):
@@ -167,6 +175,6 @@ FAULTS: dict[FaultCode, type[Fault]] = {
     kind.code: kind
     for kind in (
         BadRequest, WrongModel, Refused, NoSeat, StaleEpoch, OutOfOrder,
-        Overflow, BadNumbers, Draining, DeadLink, Timeout, Internal,
+        Overflow, BadNumbers, Draining, DeadLink, Timeout, Internal, BadGrammar,
     )
 }  # fmt: skip

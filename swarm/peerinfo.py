@@ -8,6 +8,8 @@ from enum import IntEnum
 from swarm.errors import UsageError
 from swarm.span import Span
 
+MAX_NAME_LETTERS = 40
+
 
 class PeerState(IntEnum):
     JOINING = 1  # announced, not yet taking Seats
@@ -34,6 +36,15 @@ class ModelRef:
             )
 
 
+def check_name(name: str) -> None:
+    """Raises UsageError for what cannot be a Peer's name: it ends up on strangers' screens."""
+    if len(name) > MAX_NAME_LETTERS or not name.isprintable() or name != name.strip():
+        raise UsageError(
+            f"a peer's name has at most {MAX_NAME_LETTERS} printable letters, no blanks around them, "
+            f"not {name[:MAX_NAME_LETTERS]!r}"
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class PeerInfo:
     """One Peer at one moment, valid until ``expires_at``."""
@@ -52,6 +63,8 @@ class PeerInfo:
     queue_tokens: int  # tokens waiting for the engine
     block_s: float  # seconds one Block takes for one decode step, measured by the Peer itself
     expires_at: float  # wall clock, seconds
+    name: str = ""  # what its owner calls it
+    public_address: bool = False  # whether its owner lets dashboards show the address
 
     def __post_init__(self) -> None:
         if self.span.end > self.model.num_blocks:
@@ -61,6 +74,29 @@ class PeerInfo:
             or not 0 <= self.block_s < 3600
         ):
             raise UsageError(f"peer {self.peer_id[:8]} claims impossible figures")
+        check_name(self.name)
 
     def __str__(self) -> str:
         return f"{self.peer_id[:8]}[{self.span}]"
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """Seats of a Peer whose outputs go the same way."""
+
+    peer_id: str | None  # of the next Hop, or of the first where a ring closes; None: to clients
+    seats: int
+    rtt_s: float | None = None  # of a small question, there and back, by the Peer's own clock
+
+
+@dataclass(frozen=True, slots=True)
+class PeerStats:
+    """What a Peer does now. Tokens are counted from the start of its ``instance``: whoever reads them twice, by one
+    clock, has the rate.
+    """
+
+    prefill_tokens: int  # positions computed through its Span
+    decode_tokens: int
+    pages: int
+    pages_used: int
+    flows: tuple[Flow, ...] = ()

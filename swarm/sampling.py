@@ -3,15 +3,41 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import IntEnum
 
 from swarm.errors import UsageError
 
 MAX_LOGPROBS = 64
+MAX_BIASED = 1024  # tokens
+MAX_BIAS = 100.0
+MAX_END_IDS = 1024
+MAX_GRAMMAR_BYTES = 64 << 10
+
+
+class GrammarKind(IntEnum):
+    """What a Grammar's text is written in. The number travels; never reuse one."""
+
+    JSON_SCHEMA = 1
+    LARK = 2  # llguidance's dialect of it
+
+
+@dataclass(frozen=True, slots=True)
+class Grammar:
+    """What an answer has to be, from its first token on. Whether it can be understood is ``model.grammar``'s affair."""
+
+    kind: GrammarKind
+    text: str
+
+    def __post_init__(self) -> None:
+        size = len(self.text.encode(errors="replace"))
+        if not 0 < size <= MAX_GRAMMAR_BYTES:
+            raise UsageError(f"a grammar has {size} bytes, expected 1..{MAX_GRAMMAR_BYTES}")
 
 
 @dataclass(frozen=True, slots=True)
 class SamplingParams:
-    """Greedy when ``temperature`` is 0. Order of application: penalties, temperature, top_k, top_p, min_p.
+    """Greedy when ``temperature`` is 0. Order of application: logit_bias, penalties, grammar and min_tokens (which
+    forbid tokens), temperature, top_k, top_p, min_p.
 
     Randomness is a function of (seed, position) alone, so a step that is computed again draws the same token.
     """
@@ -25,6 +51,10 @@ class SamplingParams:
     frequency_penalty: float = 0.0
     seed: int = 0
     logprobs: int | None = None  # how many alternatives to report; None: no logprobs at all
+    logit_bias: tuple[tuple[int, float], ...] = ()  # (token id, what is added to its logit), each id once
+    min_tokens: int = 0  # of the answer, before any of …
+    end_token_ids: tuple[int, ...] = ()  # … these may be drawn
+    grammar: Grammar | None = None
 
     def __post_init__(self) -> None:
         _within("temperature", self.temperature, 0.0, 100.0)
@@ -37,15 +67,27 @@ class SamplingParams:
         _within("seed", self.seed, 0, 2**64 - 1)
         if self.logprobs is not None:
             _within("logprobs", self.logprobs, 0, MAX_LOGPROBS)
+        _within("logit_bias's number of tokens", len(self.logit_bias), 0, MAX_BIASED)
+        for _, bias in self.logit_bias:
+            _within("logit_bias", bias, -MAX_BIAS, MAX_BIAS)
+        if len({token_id for token_id, _ in self.logit_bias}) < len(self.logit_bias):
+            raise UsageError("logit_bias names a token twice")
+        _within("min_tokens", self.min_tokens, 0, 1 << 20)
+        _within("end_token_ids' number", len(self.end_token_ids), 0, MAX_END_IDS)
 
     @property
     def greedy(self) -> bool:
         return self.temperature == 0.0
 
     @property
+    def penalises(self) -> bool:
+        """Whether tokens are less likely for having been there before."""
+        return self.repetition_penalty != 1.0 or self.presence_penalty != 0.0 or self.frequency_penalty != 0.0
+
+    @property
     def needs_history(self) -> bool:
         """Whether drawing depends on the tokens so far."""
-        return self.repetition_penalty != 1.0 or self.presence_penalty != 0.0 or self.frequency_penalty != 0.0
+        return self.penalises or self.grammar is not None
 
 
 def _within(name: str, value: float, low: float, high: float, *, open_low: bool = False) -> None:

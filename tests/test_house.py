@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 FLOORS = {
     "swarm": 0, "proto": 1, "kernels": 1, "model": 2, "dht": 2, "peer": 3, "client": 3,
-    "gateway": 4, "dashboard": 4, "simulations": 4, "benchmarks": 4, "shoal": 4, "examples": 5, "tests": 6,
+    "dashboard": 4, "simulations": 4, "benchmarks": 4, "gateway": 5, "shoal": 6, "examples": 7, "tests": 8,
 }  # fmt: skip
 GENERATED = {"proto/shoal_pb2.py"}
 # Where a library may be imported at all; a library not named here is free.

@@ -24,9 +24,19 @@ def file_handles(pid: int) -> int:
     return len(os.listdir(f"/proc/{pid}/fd"))
 
 
-def health(address: str) -> dict[str, Any]:
-    """The JSON of a peer's ``--http`` page. Raises OSError while nobody answers."""
-    with urllib.request.urlopen(f"http://{address}/healthz", timeout=HTTP_TIMEOUT_S) as answer:
+def cpu_seconds(pid: int) -> float:
+    """Processor time of all its threads, user and system."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def threads(pid: int) -> int:
+    return len(os.listdir(f"/proc/{pid}/task"))
+
+
+def health(address: str, path: str = "/healthz") -> dict[str, Any]:
+    """The JSON of a peer's ``--http`` page, or of a gateway. Raises OSError while nobody answers, or with no."""
+    with urllib.request.urlopen(f"http://{address}{path}", timeout=HTTP_TIMEOUT_S) as answer:
         return json.load(answer)
 
 
@@ -37,6 +47,15 @@ def pages_used(address: str) -> int:
     if used is None:
         raise LookupError(f"the peer at {address} says nothing of its pages yet")
     return used
+
+
+def read_figure(url: str, name: str) -> float:
+    """One value without labels from ``/metrics``. Raises OSError while nobody answers, LookupError where it is not."""
+    with urllib.request.urlopen(f"{url}/metrics", timeout=HTTP_TIMEOUT_S) as answer:
+        for line in answer.read().decode().splitlines():
+            if line.startswith(f"{name} "):
+                return float(line.split()[-1])
+    raise LookupError(f"{url}/metrics has no {name}")
 
 
 def read_gauge(text: str, name: str, label: str) -> int | None:

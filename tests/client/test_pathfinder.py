@@ -6,7 +6,7 @@ import pytest
 
 from client.config import ClientConfig
 from client.pathfinder import Pathfinder
-from swarm.errors import DeadLink, Draining, Fault, Internal, NoRoute, NoSeat, Refused, Timeout, WrongModel
+from swarm.errors import BadGrammar, DeadLink, Draining, Fault, Internal, NoRoute, NoSeat, Refused, Timeout, WrongModel
 from swarm.span import Span
 from tests.client.scouting import Announced
 from tests.support.hash_engine import hash_peer
@@ -158,3 +158,14 @@ async def test_preferred_peers_are_taken_where_they_can_and_may_be_named_by_how_
     swarm = Announced(hash_peer(1, 0, 6), hash_peer(2, 0, 3), hash_peer(3, 3, 6), hash_peer(int("4" * 32, 16), 3, 6))
     (route,) = await finder(swarm, prefer=(f"{2:032x}", "4" * 8)).plan(ALL)
     assert [h.peer.peer_id[-1] for h in route.hops] == ["2", "4"]
+
+
+async def test_a_bad_grammar_is_the_callers_fault_and_is_told_at_once_when_all_have_said_so():
+    swarm = two()
+    paths = finder(swarm)
+    paths.blame(peer(swarm, 1), BadGrammar("grammar: no"))
+    assert await chosen(paths) == 2, "one peer may lie"
+    paths.blame(peer(swarm, 2), BadGrammar("grammar: no"))
+    with pytest.raises(BadGrammar, match="grammar: no"):
+        await paths.plan(ALL)
+    assert not swarm.banned and swarm.clock.monotonic() == 0, "and nobody is avoided for it"

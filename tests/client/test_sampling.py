@@ -9,6 +9,7 @@ import pytest
 
 from client.sampling import SEED_BITS, read_options
 from swarm.errors import UsageError
+from swarm.sampling import Grammar, GrammarKind
 
 DEFAULTS = {"temperature": 0.6, "top_k": 20, "top_p": 0.9, "repetition_penalty": 1.05, "do_sample": True}
 
@@ -102,3 +103,53 @@ def test_what_cannot_be_meant_is_refused_by_name(options: dict[str, Any], compla
 def test_no_value_is_so_strange_that_it_becomes_another_error(options: dict[str, object]):
     with pytest.raises(UsageError, match=next(iter(options))):
         read_options(options)  # type: ignore[arg-type]
+
+
+def test_biases_are_sorted_pairs():
+    assert read_options({"logit_bias": {7: 1, 3: -2.5}}).sampling.logit_bias == ((3, -2.5), (7, 1.0))
+    assert read_options({"logit_bias": {}}).sampling.logit_bias == ()
+
+
+def test_a_least_length_forbids_every_end_even_one_that_is_ignored():
+    wish = read_options({"min_tokens": 3, "stop_token_ids": [9], "ignore_eos": True}, eos_token_ids=(2,))
+    assert (wish.sampling.min_tokens, wish.sampling.end_token_ids, wish.stop_token_ids) == (3, (2, 9), {9})
+    assert read_options({"stop_token_ids": [9]}, eos_token_ids=(2,)).sampling.end_token_ids == ()
+
+
+def test_a_schema_becomes_a_grammar():
+    assert read_options({"json_schema": {"type": "string"}}).sampling.grammar == Grammar(
+        GrammarKind.JSON_SCHEMA, '{"type":"string"}'
+    )
+    assert read_options({"grammar": "start: x"}).sampling.grammar == Grammar(GrammarKind.LARK, "start: x")
+    assert read_options({"json_schema": None, "grammar": None}).sampling.grammar is None
+
+
+RECURSIVE: dict[str, Any] = {}
+RECURSIVE["items"] = RECURSIVE
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"logit_bias": [1]}, "logit_bias must be a mapping"),
+        ({"logit_bias": {"a": 1}}, "logit_bias's token id must be a whole number"),
+        ({"logit_bias": {-1: 1}}, "logit_bias's token id must lie in"),
+        ({"logit_bias": {1: "x"}}, "logit_bias must be a number"),
+        ({"logit_bias": {1: 101}}, "logit_bias must lie in"),
+        ({"min_tokens": 5, "max_new_tokens": 4}, "min_tokens is 5, more than max_new_tokens, 4"),
+        ({"min_tokens": -1}, "min_tokens must lie in"),
+        ({"json_schema": "x"}, "json_schema must be a mapping"),
+        ({"json_schema": {"a": {1}}}, "json_schema: grammar: the schema is no JSON"),
+        ({"json_schema": RECURSIVE}, "json_schema: grammar: the schema is no JSON"),
+        ({"json_schema": {"a": "x" * 70000}}, "a grammar has 70008 bytes"),
+        ({"grammar": 5}, "grammar must be text"),
+        ({"grammar": ""}, "a grammar has 0 bytes"),
+        ({"json_schema": {}, "grammar": "x"}, "give one of them"),
+        ({"num_beams": 2, "json_schema": {}}, "num_beams goes with neither logit_bias"),
+        ({"num_beams": 2, "logit_bias": {1: 1}}, "num_beams goes with neither logit_bias"),
+        ({"num_beams": 2, "min_tokens": 1}, "num_beams goes with neither logit_bias"),
+    ],
+)
+def test_what_cannot_be_meant_of_these_is_refused(options: Any, words: str):
+    with pytest.raises(UsageError, match=words):
+        read_options(options)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -181,3 +183,23 @@ def test_what_is_no_conversation_is_told(messages: object):
 def test_defaults_nested_without_end_are_none(tmp_path: Path):
     (tmp_path / "generation_config.json").write_text("[" * 100_000)
     assert generation_defaults(tmp_path) == {}
+
+
+ALL_AT_ONCE = """
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from client.text import Codec
+
+codec = Codec(Path(sys.argv[1]))
+with ThreadPoolExecutor(8) as pool:
+    print({*pool.map(codec.chat_prompt, [[{"role": "user", "content": "hi"}]] * 8)})
+"""
+
+
+def test_the_first_chats_of_a_process_may_come_all_at_once(codec: Codec, tmp_path: Path):
+    """In a process of its own: transformers is imported once, and not safely by several threads."""
+    command = [sys.executable, "-c", ALL_AT_ONCE, str(directory(tmp_path))]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stderr[-500:]
+    assert done.stdout.strip() == str({codec.chat_prompt([{"role": "user", "content": "hi"}])})

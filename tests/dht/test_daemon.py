@@ -43,6 +43,14 @@ async def test_the_last_words_of_a_daemon_that_ends_at_once_are_told(tmp_path):
         await Daemon.start(binary, listen=None, timeout_s=5)
 
 
+async def test_a_daemon_that_something_kills_at_once_says_so(tmp_path):
+    binary = tmp_path / "p2pd"
+    binary.write_text("#!/bin/sh\nkill -SEGV $$\n")
+    binary.chmod(0o700)
+    with pytest.raises(SwarmError, match=r"did not start: it said nothing \(killed by signal 11"):
+        await Daemon.start(binary, listen=None, timeout_s=5)
+
+
 async def test_a_daemon_that_never_gets_ready_is_ended(tmp_path):
     binary = tmp_path / "p2pd"
     binary.write_text("#!/bin/sh\nexec sleep 1000\n")

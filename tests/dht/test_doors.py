@@ -63,6 +63,37 @@ async def test_a_door_that_never_answers_costs_no_more_than_the_deadline():
     await house.doors.close()
 
 
+async def test_who_may_begin_alone_knocks_on_for_a_while_and_then_does():
+    house = House("a", "b")
+    entering = asyncio.create_task(house.doors.enter(5.0, 3.0))
+    await settle()
+    assert sorted(house.asked) == ["a", "b"] and not entering.done()
+    for seconds in (LONELY_KNOCK_S, 3.0 - LONELY_KNOCK_S):
+        house.clock.advance(seconds)
+        await settle()
+    await entering
+    assert house.doors.alone and sorted(house.asked) == ["a", "a", "a", "b", "b", "b"]
+
+
+async def test_a_door_that_opens_meanwhile_is_entered():
+    house = House("a")
+    entering = asyncio.create_task(house.doors.enter(5.0, 3.0))
+    await settle()
+    house.opens = {"a"}
+    house.clock.advance(LONELY_KNOCK_S)
+    await settle()
+    await entering
+    assert not house.doors.alone and house.neighbours == {"a"}
+
+
+async def test_nobody_begins_alone_where_somebody_said_no():
+    house = House("a", "b")
+    house.reasons = {"b": "clocks differ"}
+    with pytest.raises(SwarmUnreachable, match="clocks differ"):
+        await house.doors.enter(5.0, 3.0)
+    assert not house.doors.alone
+
+
 async def test_a_neighbour_is_not_knocked_at_and_a_shut_door_not_too_often():
     house = House("a", "b")
     house.neighbours = {"a"}

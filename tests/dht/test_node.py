@@ -19,7 +19,7 @@ import pytest
 from dht.daemon import first_port
 from dht.directory import Directory
 from dht.doors import KNOCK_EVERY_S
-from dht.node import DHTRecord, HivemindDirectory, _Bounds, _is_packed_bytes
+from dht.node import DHTRecord, HivemindDirectory, _Bounds, _is_packed_bytes, ensure_identity
 from dht.records import MAX_RECORD_BYTES, MAX_TTL_S, segment_keys
 from swarm.clock import SystemClock
 from swarm.errors import AddressInUse, SwarmUnreachable, UsageError
@@ -70,6 +70,11 @@ def is_running(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return server.getsockname()[1]
 
 
 async def until(holds: Callable[[], bool], deadline_s: float = 15.0) -> None:
@@ -160,6 +165,21 @@ async def test_who_lists_its_own_address_among_others_may_be_the_first(create: C
     (own,) = before.addresses
     again = await create(identity_path=tmp_path / "p2p.key", listen=f"127.0.0.1:{first_port([own])}", join=[own])
     assert again.addresses == (own,)
+
+
+async def test_peers_that_name_each_other_come_up_in_any_order(create: Create, tmp_path: Path):
+    keys = [tmp_path / "a" / "p2p.key", tmp_path / "b" / "p2p.key"]
+    ports = [free_port(), free_port()]
+    join = [f"/dns4/localhost/tcp/{port}/p2p/{ensure_identity(key)}" for key, port in zip(keys, ports, strict=True)]
+    first = await create(identity_path=keys[0], listen=f"127.0.0.1:{ports[0]}", join=join, found_after_s=0.0)
+    await first.publish(a_record(1))
+    assert await ids(first) == [1]  # alone, and that is no error
+    second = await create(identity_path=keys[1], listen=f"127.0.0.1:{ports[1]}", join=join)
+    await second.publish(a_record(2))
+    assert await ids(first) == await ids(second) == [1, 2]
+    await second.close()
+    with pytest.raises(SwarmUnreachable, match="knocking again"):  # who was not alone any more notices
+        await first.view(a_model())
 
 
 async def test_a_client_has_no_address_and_sees_those_it_was_not_told_of(create: Create):

@@ -185,14 +185,18 @@ async def test_stops_end_an_answer_and_are_not_shown(there: House):
         (COMPLETIONS, {"prompt": "x", "n": 17}, 400, "n"),
         (COMPLETIONS, {"prompt": ["x"] * 9, "n": 2}, 400, "n"),
         (COMPLETIONS, {"prompt": [1000]}, 400, None),
-        (COMPLETIONS, {"prompt": "x", "logit_bias": {"1": 2}}, 400, "logit_bias"),
+        (COMPLETIONS, {"prompt": "x", "logit_bias": {"1": 200}}, 400, "logit_bias"),
+        (COMPLETIONS, {"prompt": "x", "logit_bias": {"x": 2}}, 400, "logit_bias"),
+        (COMPLETIONS, {"prompt": "x", "logit_bias": {"1000": 2}}, 400, None),
+        (COMPLETIONS, {"prompt": "x", "min_tokens": 17}, 400, "min_tokens"),
         (CHATS, {"messages": []}, 400, "messages"),
         (CHATS, {"messages": [{"content": "x"}]}, 400, "messages.0.role"),
-        (CHATS, {"messages": MESSAGES, "response_format": {"type": "json_object"}}, 400, "response_format"),
-        (CHATS, {"messages": MESSAGES, "stream": True, "tools": [{}]}, 400, "tools"),
+        (CHATS, {"messages": MESSAGES, "response_format": {"type": "json_schema"}}, 400, "response_format"),
+        (CHATS, {"messages": MESSAGES, "stream": True, "tools": [{}]}, 400, "tools.0.type"),
         ("/tokenize", {}, 400, "prompt"),
         ("/detokenize", {"tokens": [5000]}, 400, "tokens"),
         ("/v1/nothing", {}, 404, None),
+        ("/v1/embeddings", {"input": "x"}, 404, None),
     ],
 )
 async def test_what_is_wrong_has_a_status_and_names_the_field(
@@ -241,6 +245,7 @@ async def test_a_swarm_that_fails_in_mid_sentence_is_an_event_and_then_done(ther
     assert answer.status_code == 200
     chunks = events(answer.text)
     assert len(chunks) > 2 and set(chunks[-1]) == {"error"} and chunks[-1]["error"]["code"] is not None
+    assert "127.0.0.1" not in answer.text, "nobody is told where a peer is"
     assert "shoal_gateway_answers_total" in (await there.http.get("/metrics")).text
     assert there.desk.gate.running == 0
 

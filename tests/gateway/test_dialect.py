@@ -9,6 +9,10 @@ from gateway.responses import Script
 WORDS = {1: "a", 2: "bc", 3: "é"}
 
 
+def spell(token_id: int) -> bytes:
+    return decode((token_id,)).encode()
+
+
 def decode(token_ids) -> str:
     return "".join(WORDS.get(i, "") for i in token_ids)
 
@@ -25,7 +29,7 @@ TWO = (TokenLogprob(1, -0.5, ((1, -0.5), (2, -1.0))), TokenLogprob(3, -2.0))
 
 
 def test_a_chat_answer_is_opened_told_and_ended():
-    chat = ChatDialect(decode)
+    chat = ChatDialect(spell)
     assert chat.opening(0) == {"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": None}
     assert chat.delta(1, piece("x")) == {"index": 1, "delta": {"content": "x"}, "finish_reason": None}
     assert chat.ending(0, result()) == {"index": 0, "delta": {}, "finish_reason": "length"}
@@ -34,7 +38,7 @@ def test_a_chat_answer_is_opened_told_and_ended():
 
 
 def test_logprobs_of_a_chat_have_bytes_and_alternatives():
-    found = ChatDialect(decode).whole(0, result(logprobs=TWO))["logprobs"]["content"]
+    found = ChatDialect(spell).whole(0, result(logprobs=TWO))["logprobs"]["content"]
     assert found[0] == {
         "token": "a", "logprob": -0.5, "bytes": [97],
         "top_logprobs": [
@@ -71,7 +75,7 @@ def test_of_alternatives_with_the_same_text_the_likeliest_is_told():
 def script(**choices: bool) -> Script:
     envelope = Envelope("chatcmpl-1", "m", "ab" * 16, 3)
     given = {"include_usage": False, "continuous": False, **choices}
-    return Script(ChatDialect(decode), envelope, Usage(5), **given)
+    return Script(ChatDialect(spell), envelope, Usage(5), **given)
 
 
 def test_a_stream_says_nothing_of_usage_unless_it_was_asked_for():

@@ -28,4 +28,5 @@ async def test_a_lost_peer_changes_no_letter(tmp_path: Path):
         assert text == there.codec.decode(undisturbed(there.codec.encode("def fib_"), 60))
         metrics = (await there.http.get("/metrics")).text
         assert "shoal_gateway_failovers_total 1.0" in metrics
+        assert "shoal_gateway_route_rebuilds_total 1.0" in metrics
         assert 'shoal_gateway_answers_total{model="other",reason="length"} 1.0' in metrics

@@ -123,8 +123,8 @@ async def test_errors_are_the_packages_own(there: House, client: openai.AsyncOpe
         await ask(temperature=-1)
     assert (bad.value.param, bad.value.type) == ("temperature", "invalid_request_error")
     with pytest.raises(openai.BadRequestError, match="tools") as bad:
-        await ask(tools=[{"type": "function", "function": {"name": "f"}}])
-    assert bad.value.code == "unsupported_parameter"
+        await ask(tools=[{"type": "function", "function": {"name": "f"}}])  # which this template does not know
+    assert bad.value.code == "unsupported_parameter" and bad.value.param == "tools"
     with pytest.raises(openai.NotFoundError) as missing:
         await ask(model="gpt-4", stream=True)
     assert missing.value.code == "model_not_found"

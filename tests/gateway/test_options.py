@@ -33,6 +33,22 @@ def test_the_swarm_may_stand_in_the_environment():
     assert parse([], {"SHOAL_SWARM": MADDR}).join == (MADDR,)
 
 
+def test_a_dashboard_is_shown_unless_it_was_said_otherwise():
+    shown = parse(["--join", MADDR], {}).dashboard
+    assert shown is not None and shown.join == (MADDR,) and shown.try_it and not shown.own_history
+    assert parse(["--join", MADDR, "--no-dashboard"], {}).dashboard is None
+    told = parse(["--join", MADDR, "--public-join", MADDR, "--history", "h.sqlite", "--no-try-it"], {}).dashboard
+    assert told is not None
+    assert (told.public_join, told.history, told.own_history, told.try_it) == ((MADDR,), Path("h.sqlite"), True, False)
+
+
+@pytest.mark.parametrize(("line", "environ"), [(["--keys", "k"], {}), ([], {"SHOAL_API_KEYS": "me sk-1"})])
+def test_with_keys_nobody_tries_without_one_unless_it_was_said_so(line: list[str], environ: dict[str, str]):
+    for more, tries in (([], False), (["--try-it"], True)):
+        shown = parse(["--join", MADDR, *line, *more], environ).dashboard
+        assert shown is not None and shown.try_it is tries
+
+
 @pytest.mark.parametrize(
     ("line", "says"),
     [

@@ -10,13 +10,16 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import openai
 import pytest
 
+from dashboard import web
 from gateway.serve import main
 from peer.local import ROOT, LocalPeer, LocalSwarm
+from swarm.address import Address
 
 WISH = {"prompt": "def fib(n):", "max_tokens": 200, "temperature": 0, "ignore_eos": True}
 
@@ -86,6 +89,35 @@ def test_a_second_signal_ends_it_at_once(gateway: Gateway):
             pass
         gateway.process.send_signal(signal.SIGINT)
         assert gateway.process.wait(20) == 130
+
+
+@pytest.mark.swarm
+def test_a_hangup_reads_the_keys_again(swarm: list[LocalPeer], tmp_path: Path):
+    path = tmp_path / "keys"
+    path.write_text("ann sk-ann-secret")
+    made = Gateway(swarm[0].join, "--keys", str(path))
+    try:
+        with httpx.Client(base_url=made.url, timeout=60) as http:
+
+            def status(key: str) -> int:
+                return http.get("/v1/models", headers={"authorization": f"Bearer {key}"}).status_code
+
+            assert (status("sk-ann-secret"), status("sk-bob-secret")) == (200, 401)
+            path.write_text("bob sk-bob-secret")
+            made.process.send_signal(signal.SIGHUP)
+            while status("sk-bob-secret") != 200:
+                assert made.process.poll() is None
+            assert status("sk-ann-secret") == 401
+    finally:
+        made.end()
+
+
+def test_no_answer_waits_for_an_acknowledgement():
+    with web.listening(Address("127.0.0.1", 0)) as sock:
+        with socket.create_connection(sock.getsockname()):
+            accepted, _ = sock.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 def test_a_port_that_is_taken_is_one_line(capsys: pytest.CaptureFixture[str]):

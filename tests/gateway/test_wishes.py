@@ -90,14 +90,8 @@ def test_what_is_out_of_range_is_named(fields: dict[str, Any], param: str):
 @pytest.mark.parametrize(
     ("fields", "param"),
     [
-        ({"logit_bias": {"5": 1}}, "logit_bias"),
-        ({"min_tokens": 2}, "min_tokens"),
-        ({"tools": [{}]}, "tools"),
-        ({"response_format": {"type": "json_object"}}, "response_format"),
-        ({"tool_choice": "required"}, "tool_choice"),
         ({"functions": [{}]}, "functions"),
         ({"stream_options": {"include_usage": True}}, "stream_options"),
-        ({"messages": [{"role": "assistant", "tool_calls": [{}]}]}, "messages.0.tool_calls"),
     ],
 )
 def test_what_nobody_can_do_yet_is_named(fields: dict[str, Any], param: str):
@@ -188,3 +182,65 @@ def test_a_picture_is_refused_by_its_place():
     with pytest.raises(ApiError, match="image_url") as error:
         messages_of([message])
     assert error.value.param == "messages.0.content"
+
+
+def test_bias_and_least_length_arrive():
+    options = options_of(completion(logit_bias={"5": 1, "7": -100}, min_tokens=4))
+    assert (options["logit_bias"], options["min_tokens"]) == ({5: 1.0, 7: -100.0}, 4)
+    assert options_of(chat(logit_bias={}))["logit_bias"] is None
+    for fields, param in (
+        ({"logit_bias": {"x": 1}}, "logit_bias"), ({"logit_bias": {"1": 101}}, "logit_bias"),
+        ({"logit_bias": {"-1": 1}}, "logit_bias"), ({"min_tokens": 17}, "min_tokens"),
+    ):  # fmt: skip
+        with pytest.raises(ApiError) as error:
+            options_of(completion(**fields))
+        assert (error.value.status, error.value.param) == (400, param)
+
+
+SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "schema"),
+    [
+        (None, None), ({"type": "text"}, None), ({"type": "json_object"}, {"type": "object"}),
+        ({"type": "json_schema", "json_schema": {"name": "x", "strict": True, "schema": SCHEMA}}, SCHEMA),
+        ({"type": "json_schema", "json_schema": {"name": "x"}}, {"type": "object"}),
+    ],
+)  # fmt: skip
+def test_a_response_format_is_a_schema(wanted: Any, schema: Any):
+    assert options_of(chat(response_format=wanted))["json_schema"] == schema
+    assert options_of(completion(response_format=wanted))["json_schema"] == schema
+
+
+def test_a_response_format_that_says_nothing_or_too_much_is_named():
+    for wanted in (
+        {"type": "json_schema"},
+        {"type": "json_schema", "json_schema": {"schema": {"description": "x" * 70000}}},
+    ):
+        with pytest.raises(ApiError) as error:
+            options_of(chat(response_format=wanted))
+        assert (error.value.status, error.value.param) == (400, "response_format")
+    with pytest.raises(ValidationError):
+        chat(response_format={"type": "xml"})
+
+
+def test_calls_and_their_results_reach_the_template():
+    call = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": '{"a": 1}'}}
+    request = chat(
+        messages=[
+            {"role": "assistant", "content": None, "tool_calls": [call]},
+            {"role": "tool", "tool_call_id": "c1", "name": "f", "content": "ok"},
+        ]
+    )
+    assert messages_of(request.messages) == [
+        {"role": "assistant", "content": "", "tool_calls": [
+            {"id": "c1", "type": "function", "function": {"name": "f", "arguments": {"a": 1}}}
+        ]},
+        {"role": "tool", "content": "ok", "name": "f", "tool_call_id": "c1"},
+    ]  # fmt: skip
+    for arguments in ("{", "[1]", "[" * 100_000):
+        call["function"] = {"name": "f", "arguments": arguments}
+        with pytest.raises(ApiError, match="no JSON object") as error:
+            messages_of(chat(messages=[{"role": "assistant", "tool_calls": [call]}]).messages)
+        assert error.value.param == "messages.0.tool_calls.0.function.arguments"

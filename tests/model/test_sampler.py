@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model.sampler import choose, draw, draw_along
-from swarm.errors import BadNumbers
-from swarm.sampling import SamplingParams
+from swarm.errors import BadGrammar, BadNumbers
+from swarm.sampling import Grammar, GrammarKind, SamplingParams
 
 LOGITS = torch.tensor([1.0, 3.0, 2.0, -1.0, 0.5, 3.0])
 
@@ -194,3 +196,55 @@ def test_what_lies_behind_a_wrong_guess_is_not_looked_at():
     assert len(draw_along(rows, SamplingParams(), 7, (), 0, [2])) == 1
     with pytest.raises(BadNumbers, match="position 8"):
         draw_along(rows, SamplingParams(), 7, (), 0, [1])
+
+
+def test_a_bias_is_added_before_everything_else():
+    assert draw(LOGITS, SamplingParams(logit_bias=((4, 2.5),)), 0, (), 0).token_id == 1  # 3.0, as 1; lowest id
+    assert draw(LOGITS, SamplingParams(logit_bias=((4, 2.75),)), 0, (), 0).token_id == 4
+    assert draw(LOGITS, SamplingParams(logit_bias=((1, -100.0), (5, -100.0))), 0, (), 0).token_id == 2
+    assert set(tokens(LOGITS, 200, logit_bias=((3, 100.0),))) == {3}  # type: ignore[arg-type]
+    halved = SamplingParams(logit_bias=((4, 5.0),), repetition_penalty=2.0)  # (0.5 + 5) / 2 < 3
+    assert draw(LOGITS, halved, 2, (4, 4), 2).token_id == 1
+    drawn = draw(LOGITS, SamplingParams(logit_bias=((4, 50.0),), logprobs=1), 0, (), 0)
+    assert drawn.token_id == 4 and drawn.top[0][0] == 1, "logprobs are the model's own"
+
+
+def test_the_end_does_not_come_before_so_many_tokens_of_the_answer():
+    params = SamplingParams(min_tokens=3, end_token_ids=(1, 5))
+    assert [draw(LOGITS, params, 10 + n, (), 10).token_id for n in range(5)] == [2, 2, 2, 1, 1]
+    warm = SamplingParams(temperature=1.0, min_tokens=3, end_token_ids=(1, 5))
+    assert not {draw(LOGITS, warm, p, (), p - 2).token_id for p in range(2, 200)} & {1, 5}
+    everything = SamplingParams(min_tokens=3, end_token_ids=tuple(range(6)))
+    assert draw(LOGITS, everything, 0, (), 0).token_id == 1, "where nothing else is left it may"
+
+
+def test_a_draw_with_nothing_forbidden_is_the_draw_without_a_mask():
+    """The same hash decides, over the same order."""
+    logits, all_of_them = random_logits(5), Grammar(GrammarKind.LARK, "x")
+    for temperature in (0.0, 1.0):
+        plain = SamplingParams(temperature=temperature, top_p=0.9, seed=4)
+        masked = replace(plain, grammar=all_of_them)
+        for position in range(20):
+            drawn = draw(logits, masked, position, (0,) * position, 0, masks=lambda *_: torch.ones(500).bool())
+            assert drawn == draw(logits, plain, position, (), 0)
+
+
+def test_a_grammar_forbids_and_its_word_is_the_last():
+    grammar = Grammar(GrammarKind.LARK, "x")
+    asked: list[tuple[int, ...]] = []
+
+    def masks(of: Grammar, answer: Sequence[int]) -> torch.Tensor:
+        assert of is grammar
+        asked.append(tuple(answer))
+        return torch.tensor([True, False, False, True, True, False])
+
+    params = SamplingParams(grammar=grammar)
+    assert draw(LOGITS, params, 4, (9, 8, 7, 6), 2, masks=masks).token_id == 0 and asked == [(7, 6)]
+    biased = SamplingParams(grammar=grammar, logit_bias=((1, 100.0), (4, 1.0)))
+    assert draw(LOGITS, biased, 4, (9, 8, 7, 6), 2, masks=masks).token_id == 4
+    early = SamplingParams(grammar=grammar, min_tokens=9, end_token_ids=(0,))
+    assert draw(LOGITS, early, 4, (9, 8, 7, 6), 2, masks=masks).token_id == 4
+    only = SamplingParams(grammar=grammar, min_tokens=9, end_token_ids=(0, 3, 4))
+    assert draw(LOGITS, only, 4, (9, 8, 7, 6), 2, masks=masks).token_id == 0, "the grammar is at its end"
+    with pytest.raises(BadGrammar, match="no tokenizer"):
+        draw(LOGITS, params, 0, (), 0)

@@ -21,8 +21,10 @@ async def test_a_claim_is_read_from_the_books_each_time():
     assert (before.kv_tokens, before.kv_tokens_free, before.sessions, before.queue_tokens) == (40, 40, 0, 0)
     seats.open(bytes(16), 0, 1, opening(max_tokens=9))
     engine.submit(seats.find(bytes(16), 1), tokens(0, 0, 5))
-    claim.state, claim.block_s = PeerState.READY, 0.25
+    assert (before.name, before.public_address) == ("", False)
+    claim.state, claim.block_s, claim.name, claim.public_address = PeerState.READY, 0.25, "kitchen", True
     after = claim.info(6.0)
     assert (after.state, after.block_s, after.expires_at) == (PeerState.READY, 0.25, 6.0)
     assert (after.kv_tokens, after.kv_tokens_free, after.sessions, after.queue_tokens) == (40, 28, 1, 5)
+    assert (after.name, after.public_address) == ("kitchen", True)
     engine.close()

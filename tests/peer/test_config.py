@@ -37,6 +37,8 @@ def test_the_cache_is_below_the_users(monkeypatch: pytest.MonkeyPatch, tmp_path:
         ({"drain_s": -1.0}, "--drain-s is -1"),
         ({"drain_s": float("nan")}, "--drain-s is nan"),
         ({"lease_s": 0.0}, "--lease-s is 0"),
+        ({"found_after_s": -1.0}, "--found-after-s is -1"),
+        ({"found_after_s": float("nan")}, "--found-after-s is nan"),
         ({"lease_s": float("inf")}, "--lease-s is inf"),
         ({"max_links": 0}, "--max-links is 0"),
         ({"max_chunk_tokens": 0}, "--max-chunk-tokens is 0"),

@@ -77,6 +77,7 @@ def test_a_batch_is_counted_by_seats_tokens_and_seconds():
     metrics.observe_batch(1, 0, 1, (0.0,), 0.01)
     seen = values(metrics)
     assert (seen["tokens_computed_total{prefill}"], seen["tokens_computed_total{decode}"]) == (250, 3)
+    assert (metrics.prefill_tokens, metrics.decode_tokens) == (250, 3)
     assert (seen["batch_seats_count"], seen["batch_seats_sum"], seen["batch_seats_bucket{2.0}"]) == (2, 4, 1)
     assert (seen["batch_tokens_sum"], seen["batch_tokens_bucket{1.0}"], seen["batch_tokens_bucket{256.0}"]) == (
         253,

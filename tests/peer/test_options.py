@@ -23,7 +23,7 @@ def test_every_flag_arrives():
         "--model org/name --revision main --blocks 0:20 --listen 0.0.0.0:4000 --announce example.org:4000 "
         f"--join {DOOR} {DOOR}2 --dht-listen 0.0.0.0:4001 --kv-tokens 4096 --max-sessions 8 --threads 3 --profile f32 "
         "--identity /tmp/id --cache /tmp/cache --http 127.0.0.1:4002 --log-level debug --drain-s 2.5 "
-        "--device cpu --max-links 9 --max-chunk-tokens 64 --lease-s 7"
+        "--device cpu --max-links 9 --max-chunk-tokens 64 --lease-s 7 --found-after-s 20 --with-stdin"
     )
     assert parse(line.split(), {}) == PeerConfig(
         model="org/name",
@@ -45,7 +45,18 @@ def test_every_flag_arrives():
         max_links=9,
         max_chunk_tokens=64,
         lease_s=7.0,
+        found_after_s=20.0,
+        with_stdin=True,
     )
+
+
+def test_a_peer_may_have_a_name_and_show_its_address():
+    config = parse(["--name", "Küche №1", "--public-address"], {})
+    assert (config.name, config.public_address) == ("Küche №1", True)
+    assert (parse([], {}).name, parse([], {}).public_address) == ("", False)
+    for name in ("x" * 41, "a\x1b[2J", " a", "a\nb"):
+        with pytest.raises(UsageError, match="a peer's name has at most 40 printable letters"):
+            parse(["--name", name], {})
 
 
 def test_the_environment_names_the_swarm_unless_join_does():

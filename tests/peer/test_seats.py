@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,10 +12,10 @@ from peer.pages import PagePool
 from peer.scheduler import Work
 from peer.seat import Accept
 from peer.seats import Seats
-from proto.messages import Opened
+from proto.messages import Fork, Opened
 from swarm.clock import VirtualClock
 from swarm.errors import BadRequest, Draining, Fault, NoSeat, OutOfOrder, Refused, StaleEpoch, UsageError, WrongModel
-from swarm.sampling import SamplingParams
+from swarm.sampling import Grammar, GrammarKind, SamplingParams
 from swarm.span import Span
 from tests.support.seats import opening, terms, tokens
 
@@ -282,3 +283,13 @@ class SeatsAndPool(RuleBasedStateMachine):
 
 TestSeatsAndPool = SeatsAndPool.TestCase
 TestSeatsAndPool.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+
+
+def test_a_fork_keeps_what_is_too_long_to_be_sent_again():
+    long = SamplingParams(logit_bias=((1, 2.0),), end_token_ids=(3,), grammar=Grammar(GrammarKind.LARK, "x"), seed=1)
+    seats, _ = book()
+    seats.open(A, 0, "link", opening(sampling=long))
+    assert seats.grammar_of(A) == long.grammar and seats.grammar_of(B) is None
+    parent = seats.find(A, "link")
+    seats.fork(parent, Fork(B, 0, 0, SamplingParams(seed=2, min_tokens=4)))
+    assert seats.find(B, "link").request.sampling == replace(long, seed=2, min_tokens=4)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -35,7 +36,7 @@ from proto.messages import (
     WireDType,
 )
 from swarm.errors import FAULTS, BadRequest, Fault, Internal, Refused
-from swarm.sampling import SamplingParams
+from swarm.sampling import Grammar, GrammarKind, SamplingParams
 from swarm.span import Span
 
 A, B = b"a" * 16, b"b" * 16
@@ -56,6 +57,16 @@ sampling = st.builds(
     frequency_penalty=st.floats(-2, 2),
     seed=st.integers(0, 2**64 - 1),
     logprobs=st.none() | st.integers(0, 64),
+    min_tokens=st.integers(0, 1 << 20),
+)  # as a Fork has it
+whole_sampling = st.builds(
+    replace,
+    sampling,
+    logit_bias=st.dictionaries(token_id, st.floats(-100, 100, width=32), max_size=4).map(
+        lambda each: tuple(each.items())
+    ),
+    end_token_ids=st.lists(token_id, max_size=3).map(tuple),
+    grammar=st.none() | st.builds(Grammar, st.sampled_from(GrammarKind), st.text(min_size=1, max_size=9)),
 )
 
 
@@ -98,7 +109,7 @@ bodies: st.SearchStrategy[Body] = st.one_of(
         max_tokens=st.integers(32, 64),
         prompt_tokens=st.integers(0, 32),
         wire=st.sampled_from(WireDType),
-        sampling=st.none() | sampling,
+        sampling=st.none() | whole_sampling,
         history=st.lists(token_id, max_size=16).map(tuple),
         embedded=st.booleans(),
         num_hops=st.integers(1, 4096),

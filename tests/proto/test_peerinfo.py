@@ -15,6 +15,7 @@ from tests.support.swarm import a_peer
 
 hexes = st.text("0123456789abcdef", min_size=32, max_size=32)
 printable = st.text(st.characters(codec="utf-8", categories=("L", "N", "P", "S")), min_size=1, max_size=64)
+names = st.text(st.characters(codec="utf-8", categories=("L", "N", "P", "S")), max_size=40)
 numbers = st.integers(0, 2**64 - 1)
 
 
@@ -37,6 +38,8 @@ def peers(draw: st.DrawFn) -> PeerInfo:
         queue_tokens=draw(numbers),
         block_s=draw(st.floats(0, 3599, allow_nan=False)),
         expires_at=draw(st.floats(0, 1e11, allow_nan=False)),
+        name=draw(names),
+        public_address=draw(st.booleans()),
     )
 
 
@@ -78,6 +81,13 @@ def test_a_peer_info_comes_back_as_it_went(info: PeerInfo):
         {"block_s": float("inf")},
         {"expires_at": float("nan")},
         {"expires_at": float("inf")},
+        {"name": "n" * 41},
+        {"name": " kitchen"},
+        {"name": "kitchen\n"},
+        {"name": "\x1b[2Jkitchen"},
+        {"name": "gnp.\u202eexe"},  # turns the reading direction round
+        {"name": "zero\u200bwidth"},
+        {"name": "a\u2028b"},
     ],
     ids=str,
 )
@@ -91,6 +101,18 @@ def test_what_no_honest_peer_would_say_is_a_bad_request(changes: dict[str, Any])
     with pytest.raises(BadRequest) as caught:
         decode_info(message)
     assert str(caught.value).isprintable() and len(str(caught.value)) < 300
+
+
+def test_a_peer_of_an_older_version_has_no_name_and_keeps_its_address_to_itself():
+    message = encode_info(a_peer(name="kitchen", public_address=True))
+    message.ClearField("name")
+    message.ClearField("public_address")
+    assert decode_info(message) == a_peer()
+
+
+def test_a_record_stays_small():
+    named = a_peer(name="k" * 40, public_address=True)
+    assert len(encode_info(named).SerializeToString()) - len(encode_info(a_peer()).SerializeToString()) <= 48
 
 
 def test_an_empty_message_is_a_bad_request():

@@ -22,10 +22,11 @@ def test_every_fault_has_a_status_and_every_status_a_fault():
     assert set(FROM_STATUS) == set(grpc.StatusCode)
 
 
-# Two Faults may share a status; the way back then gives the commoner one. These three are the only ones.
+# Two Faults may share a status; the way back then gives the commoner one. These four are the only ones.
 COARSER = {
     FaultCode.OVERFLOW: FaultCode.BAD_REQUEST,
     FaultCode.BAD_NUMBERS: FaultCode.BAD_REQUEST,
+    FaultCode.BAD_GRAMMAR: FaultCode.BAD_REQUEST,
     FaultCode.DRAINING: FaultCode.DEAD_LINK,
 }
 

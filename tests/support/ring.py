@@ -102,7 +102,9 @@ class Ring:
     def _arrive(self, index: int, frame: Sequence[tuple[str, Chunk]]) -> None:
         for name, chunk in frame:
             if name not in self._gone:
-                self.hops[index].scheduler.add(name, chunk, self._clients[name], len(self.hops), self.now, leads=index == 0)
+                self.hops[index].scheduler.add(
+                    name, chunk, self._clients[name], len(self.hops), self.now, leads=index == 0
+                )
         self._start(index)
 
     def _start(self, index: int, alarm: int | None = None) -> None:

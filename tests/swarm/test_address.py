@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from swarm.address import Address, JoinAddress, read_swarm
@@ -66,3 +68,28 @@ def test_a_swarm_is_what_was_given_or_else_what_the_environment_names_each_addre
 def test_one_bad_address_of_several_is_named():
     with pytest.raises(UsageError, match="cannot join 'nonsense'"):
         read_swarm(f"{DOOR},nonsense")
+
+
+def test_a_file_may_hold_the_list(tmp_path: Path):
+    (tmp_path / "swarm").write_text(f"# the first two peers\n{DOOR}\n{DOOR}2, {DOOR}3\n\n")
+    named = f"@{tmp_path}/swarm"
+    assert read_swarm([named]) == read_swarm(None, {"SHOAL_SWARM": named}) == (DOOR, DOOR + "2", DOOR + "3")
+    assert read_swarm([DOOR + "3", named]) == (DOOR + "3", DOOR, DOOR + "2")
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (None, "cannot read join addresses from .*list: No such file"),
+        (b"# nothing yet\n", "list holds no join address"),
+        (b"\xff\xfe", "list is not text"),
+        (b"x" * 70000, "list is larger than 65536 bytes"),
+        (b"nonsense", "cannot join 'nonsense'"),
+        (b"@list", "cannot join '@list'"),  # a file that names itself is not read for ever
+    ],
+)
+def test_a_file_that_holds_no_list_is_refused(content: bytes | None, expected: str, tmp_path: Path):
+    if content is not None:
+        (tmp_path / "list").write_bytes(content)
+    with pytest.raises(UsageError, match=expected):
+        read_swarm(f"@{tmp_path}/list")
