@@ -131,7 +131,7 @@ def test_a_peers_page_has_an_address_and_a_way_back(page: Page, scene: Scene):
     assert "0:12 of 24" in page.locator(".details").inner_text()
     page.reload()
     page.get_by_role("heading", name="kitchen").wait_for()
-    assert page.title() == "kitchen · Shoal"
+    page.wait_for_function("document.title === 'kitchen · Shoal'")
     page.go_back()
     page.locator(".coverage").wait_for()
     page.go_forward()
