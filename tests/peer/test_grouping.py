@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from peer.grouping import AGAIN, SETTLE, TRY, Grouping
+from peer.grouping import AGAIN, SETTLE, TRY, Grouping, _size
 
 
 def go_round(grouping: Grouping, sessions: int, rounds: int, one_s: float, groups_s: float) -> list[bool]:
@@ -48,7 +48,20 @@ def test_few_sessions_and_many_are_judged_by_themselves():
     go_round(grouping, 4, 100, 1.0, 1.4)
     go_round(grouping, 16, 100, 1.4, 1.0)
     assert (grouping.grouped(4), grouping.grouped(16)) == (False, True)
+
+
+def test_a_number_not_seen_yet_begins_with_what_was_found_near_by():
+    grouping = Grouping()
+    go_round(grouping, 4, 100, 1.0, 1.4)
+    go_round(grouping, 16, 100, 1.4, 1.0)
     assert (grouping.grouped(5), grouping.grouped(20)) == (False, True)
+    assert set(go_round(grouping, 20, 100, 1.0, 1.4)[50:]) == {False}, "and is judged by itself"
+
+
+def test_sizes_grow_with_the_number_and_are_few():
+    sizes = [_size(sessions) for sessions in range(1, 65)]
+    assert sizes == sorted(sizes) and len(set(sizes)) < 25
+    assert _size(16) == _size(19) != _size(20)
 
 
 def test_the_rounds_right_after_a_change_do_not_count():
