@@ -1,8 +1,9 @@
 """How near does a swarm across oceans come to the speed of its wires? Star, chain, ring, and ring with drafts.
 
-The client is 75 ms away from every peer, one way; the peers are 5 ms apart; the sample model through 4 Hops, one thread
-each. Every peer stands behind two proxies (``kit/proxy.py``), one for its like and one for the client, in a process of
-their own. What a proxy itself adds to a way is measured first, and its wire is made so much shorter.
+The client is 75 ms away from every peer, one way; the peers are 5 ms apart; 4 Hops, one thread each; the sample model,
+or with ``--large`` TinyLlama-1.1B's shape with random weights (ring and chain alone: its text is no use for drafts).
+Every peer stands behind two proxies (``kit/proxy.py``), one for its like and one for the client, in a process of their
+own. What a proxy itself adds to a way is measured first, and its wire is made so much shorter.
 
 The physics: from one token to the next a star needs 2 H ways of 75 ms, a chain two of them and H - 1 of 5 ms, a ring H
 of 5 ms, wherever the client is; the Hops' arithmetic comes on top, by their own clocks. That is the floor, and no
@@ -10,7 +11,7 @@ Session without drafts is faster. With drafts several tokens share a step: how m
 code-like prompt is used throughout. The first token takes one round trip to open the Seats, then the way of a star or a
 chain.
 
-    python -m benchmarks.wan [--hops 4] [--client-ms 75] [--peers-ms 5] [--quick]
+    python -m benchmarks.wan [--hops 4] [--client-ms 75] [--peers-ms 5] [--large] [--quick]
 """
 
 from __future__ import annotations
@@ -18,18 +19,34 @@ from __future__ import annotations
 import asyncio
 import statistics
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
-from benchmarks.kit.driving import COMMON, SAMPLE, Run, arguments, generate, num_blocks, spans, traced_steps
+from benchmarks.kit.checkpoint import cache_directory, random_checkpoint
+from benchmarks.kit.driving import (  # fmt: skip
+    COMMON,
+    FIRST_START_S,
+    SAMPLE,
+    Prompt,
+    Run,
+    arguments,
+    generate,
+    num_blocks,
+    random_prompt,
+    spans,
+    traced_steps,
+    vocabulary,
+)
 from benchmarks.kit.figures import Distances
 from benchmarks.kit.proxies import Plugs, Proxies, excess_s
 from benchmarks.kit.proxy import Wire
 from benchmarks.kit.report import Bar, conclude, console
+from benchmarks.kit.shapes import LLAMA_1B
 from client import AsyncClient, ClientConfig
-from client.config import SHAPES
+from client.config import SHAPES, PathShape
 from peer.local import LocalSwarm
 
 NAMES = ("name", "size", "path", "mode")
@@ -45,6 +62,8 @@ class Plan:
     tokens: int = 128
     star_tokens: int = 16  # a star takes its time
     draft_tokens: int = 8
+    shapes: tuple[PathShape, ...] = SHAPES
+    prompt: Prompt = PROMPT
 
     def tokens_of(self, name: str) -> int:
         return self.star_tokens if name == "star" else self.tokens
@@ -72,8 +91,8 @@ def summary(plan: Plan, name: str, runs: list[Run]) -> dict[str, Any]:
 
 async def contest(plan: Plan, swarm: LocalSwarm, plugs: Plugs) -> dict[str, dict[str, Any]]:
     """Each contestant has a client of its own; they take turns."""
-    wanted: dict[str, dict[str, Any]] = {shape: {"shape": shape} for shape in SHAPES}
-    if "ring" in wanted:
+    wanted: dict[str, dict[str, Any]] = {shape: {"shape": shape} for shape in plan.shapes}
+    if plan.draft_tokens:
         wanted[DRAFTS] = {"shape": "ring", "draft_tokens": plan.draft_tokens}
     taken: dict[str, list[Run]] = {name: [] for name in wanted}
     texts: set[tuple[int, ...]] = set()
@@ -81,8 +100,8 @@ async def contest(plan: Plan, swarm: LocalSwarm, plugs: Plugs) -> dict[str, dict
         for name, choice in wanted.items():
             config = ClientConfig(addresses=plugs.for_client, trace=True, **choice)
             async with AsyncClient(swarm.join, config=config) as client:
-                await generate(client, PROMPT, plan.warm_tokens)
-                taken[name].append(await generate(client, PROMPT, plan.tokens_of(name)))
+                await generate(client, plan.prompt, plan.warm_tokens)
+                taken[name].append(await generate(client, plan.prompt, plan.tokens_of(name)))
             texts.add(taken[name][-1].token_ids[: plan.star_tokens])
             console().print(f"round {index + 1}, {name}: {len(taken[name][-1].times)} tokens")
     if len(texts) != 1:
@@ -90,12 +109,12 @@ async def contest(plan: Plan, swarm: LocalSwarm, plugs: Plugs) -> dict[str, dict
     return {name: summary(plan, name, runs) for name, runs in taken.items()}
 
 
-def measure(plan: Plan) -> dict[str, Any]:
-    with LocalSwarm(*COMMON) as swarm, Proxies() as proxies:
+def measure(plan: Plan, model: Path, *options: str) -> dict[str, Any]:
+    with LocalSwarm(*COMMON, *options, timeout_s=FIRST_START_S) as swarm, Proxies() as proxies:
         excess = asyncio.run(excess_s(proxies, plan.distances.peers_s))
         near, far = (Wire(max(way - excess, 0.0)) for way in (plan.distances.peers_s, plan.distances.client_s))
         plugs = Plugs(proxies)
-        for span in spans(num_blocks(SAMPLE), plan.distances.hops):
+        for span in spans(num_blocks(model), plan.distances.hops):
             swarm.start([span], *plugs.plug(near, far))
         found = asyncio.run(contest(plan, swarm, plugs))
     return {"paths": found, "proxy_ms": round(excess * 1e3, 4)}
@@ -126,10 +145,18 @@ def main() -> None:
     parser.add_argument("--hops", type=int, default=4)
     parser.add_argument("--client-ms", type=float, default=75.0, help="one way (default: %(default)s)")
     parser.add_argument("--peers-ms", type=float, default=5.0, help="one way (default: %(default)s)")
+    parser.add_argument("--large", action="store_true", help="TinyLlama-1.1B's shape instead of the sample model")
+    parser.add_argument("--dir", type=Path, default=cache_directory(), help="for its checkpoint (default: %(default)s)")
     args = parser.parse_args()
     distances = Distances(args.client_ms / 1e3, args.peers_ms / 1e3, args.hops)
     plan = Plan(distances, rounds=1, tokens=24, star_tokens=6) if args.quick else Plan(distances)
-    result = measure(plan)
+    model, options = SAMPLE, tuple[str, ...]()
+    if args.large:
+        model = random_checkpoint(LLAMA_1B, args.dir)
+        prompt = random_prompt(16, vocabulary(model), "wan")
+        plan = replace(plan, rounds=3, draft_tokens=0, shapes=("ring", "chain"), prompt=prompt)
+        options = ("--model", str(model), "--cache", str(args.dir / "spans"), "--kv-tokens", "2048")
+    result = measure(plan, model, *options)
     found = result["paths"]
     show(plan, found)
     ratios = {f"{name}_of_floor": row["of_floor"] for name, row in found.items()}
@@ -137,7 +164,8 @@ def main() -> None:
         ratios["ring_of_star"] = round(found["ring"]["tokens_s"] / found["star"]["tokens_s"], 2)
     if DRAFTS in found:
         ratios["drafts_of_ring"] = round(found[DRAFTS]["tokens_s"] / found["ring"]["tokens_s"], 3)
-    setting = {"hops": args.hops, "client_ms": args.client_ms, "peers_ms": args.peers_ms, "rounds": plan.rounds}
+    setting = {"hops": args.hops, "client_ms": args.client_ms, "peers_ms": args.peers_ms, "rounds": plan.rounds,
+               "model": model.name}  # fmt: skip
     conclude("wan", list(bars(found)), {**ratios, **result, **setting})
 
 
